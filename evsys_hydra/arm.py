@@ -1,0 +1,290 @@
+"""One arm's life: data, training, checkpoint, evaluation, record.
+
+`run_arm(directory)` is the entry point of every job, wherever it runs: it needs nothing but the arm's directory.
+`live(config, record, parts)` is the life itself; `Experiment` calls it in-process with injected parts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .causes import cause_of, describe
+from .composed import load_config, typed_config
+from .config import BenchmarkConfig, ExperimentConfig, RunConfig
+from .errors import EvsysError
+from .record import ArmRecord, ArmView
+from .record.files import read_json, write_json
+from .registry import load_plugins
+from .results import EvalResult, RunResult
+
+if TYPE_CHECKING:
+    from .benchmark import Benchmark, BenchmarkScore
+    from .inference.client import InferenceClient, PlainClient
+
+TrainFn = Callable[[ExperimentConfig], list[RunResult]]
+InferenceFactory = Callable[[RunResult, RunConfig], "InferenceClient | PlainClient"]
+
+EXIT_FAILED = 1
+EXIT_BUSY = 75
+
+
+@dataclass
+class Parts:
+    """What a caller may put in place of what the config names; None: as the config says."""
+
+    train_fn: TrainFn | None = None
+    benchmark: Benchmark | None = None
+    inference_factory: InferenceFactory | None = None
+
+
+class ArmFailed(EvsysError):
+    """A run that ended without completing; its text is the arm's error as it is shown."""
+
+
+def run_arm(directory: Path) -> int:
+    """Run the arm of a directory in this process, inside Hydra's run_job (logging, env_set, on_job_* callbacks).
+
+    An arm that is completed already is not run again.
+
+    Returns:
+        The exit code: 0 completed, 1 failed, 75 if another process is running this arm now.
+    """
+    if ArmView(directory).state == "completed":
+        return 0
+    record = ArmRecord(directory)
+    try:
+        record.start()
+    except BlockingIOError:
+        return EXIT_BUSY
+    try:
+        _run_job(directory, record)
+    except BaseException as error:
+        fail(record, error)
+        return EXIT_FAILED
+    return 0
+
+
+def fail(record: ArmRecord, error: BaseException) -> None:
+    """Write down why an arm failed; a record that cannot be written is said on stderr."""
+    text = str(error) if isinstance(error, ArmFailed) else describe(error)
+    details = "".join(traceback.format_exception(error))
+    print(details, flush=True)
+    try:
+        record.fail(cause_of(error), text, details)
+    except OSError as problem:
+        print(f"The record of {record.directory} could not be written: {problem}", flush=True)
+
+
+def _run_job(directory: Path, record: ArmRecord) -> float | None:
+    from hydra._internal.callbacks import Callbacks
+    from hydra.conf import HydraConf
+    from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+    from hydra.types import HydraContext
+    from hydra.version import setbase
+    from omegaconf import OmegaConf
+
+    setup_globals()
+    setbase("1.3")
+    whole = load_config(directory / "config.yaml")
+    hydra = OmegaConf.structured(HydraConf)
+    OmegaConf.set_struct(hydra, False)
+    whole["hydra"] = OmegaConf.merge(hydra, load_config(directory / "hydra.yaml"))
+    job: JobReturn = run_job(
+        task_function=lambda task: live(typed_config(task), record),
+        config=whole,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=Callbacks(whole)),
+    )
+    if job.status != JobStatus.COMPLETED:
+        raise job._return_value
+    value: float | None = job._return_value
+    return value
+
+
+def live(config: ExperimentConfig, record: ArmRecord, parts: Parts | None = None) -> float | None:
+    """Train one arm, evaluate its checkpoint, record everything.
+
+    Returns:
+        The arm's success metric, so that Hydra's sweepers can drive it; None without one.
+
+    Raises:
+        Whatever training raises; an evaluation that fails is recorded and does not raise.
+    """
+    parts = parts or Parts()
+    result = _trained(config, record, parts)
+    started = time.monotonic()
+    evals = [] if result.status != "completed" else _evaluate(config, result, record, parts)
+    seconds = time.monotonic() - started
+    record.complete({**_facts(result, record.directory), "eval_seconds": seconds if evals else None})
+    return score_of(config, result, evals)
+
+
+def score_of(config: ExperimentConfig, result: RunResult, evals: list[EvalResult]) -> float | None:
+    """The value of the success metric of an arm."""
+    from .results import ArmResult
+
+    metric = config.metadata.success_metric
+    arm = ArmResult(result.run_id, config.run, "completed", metrics=result.metrics, evals=evals)
+    arm.eval_metrics = arm.primary.metrics if arm.primary else {}
+    return arm.score(metric) if metric else None
+
+
+def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> RunResult:
+    """The run's result; an earlier attempt's, if it finished training before it died."""
+    kept = read_json(record.directory / "trained.json") if parts.train_fn is None else None
+    if kept is not None and _checkpoint_is_there(kept, record.directory):
+        return _in_directory(RunResult(**kept), record.directory)
+    started = time.monotonic()
+    if parts.train_fn is not None:
+        results = parts.train_fn(config)
+        if not results:
+            raise ArmFailed(f"train_fn returned no results for arm '{config.arm}'")
+        result = results[0]
+    else:
+        result = _train(config, record)
+    if result.status != "completed":
+        raise ArmFailed(result.error or f"the run ended with status {result.status}")
+    result.extras.setdefault("train_seconds", time.monotonic() - started)
+    result.artifacts = {name: _relative(path, record.directory) for name, path in result.artifacts.items()}
+    write_json(record.directory / "trained.json", asdict(result))
+    record.metrics(int(result.extras.get("steps", 0)), result.metrics, split="summary")
+    return _in_directory(result, record.directory)
+
+
+def _train(config: ExperimentConfig, record: ArmRecord) -> RunResult:
+    from . import registry
+    from .record import provenance
+    from .training.context import TrainContext
+    from .training.rows import load_rows, rows_hash
+
+    algorithm = registry.algorithms.get(config.algorithm.kind)
+    plugins = {str(path): provenance.file_hash(path) for path in load_plugins(config.plugins)}
+    rows = load_rows(config.data) if config.algorithm.kind != "none" else []
+    record.event(
+        "provenance",
+        data_sha256=rows_hash(rows) if rows else None,
+        n_rows=len(rows),
+        plugins=plugins,
+        hardware=provenance.hardware(),
+        versions=provenance.versions(),
+        environment={key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in os.environ},
+    )
+    context = TrainContext(
+        run=config.run, rows=rows, directory=record.directory, record=record, in_loop=_in_loop(config, record)
+    )
+    result: RunResult = algorithm.target(config.algorithm, context)
+    return result
+
+
+def _in_loop(config: ExperimentConfig, record: ArmRecord) -> list[Any]:
+    entries = [entry for entry in config.metadata.benchmark if entry.run_every is not None]
+    if not entries:
+        return []
+    from .benchmark import Benchmark
+    from .benchmark.in_loop import in_loop_eval
+
+    return [
+        in_loop_eval(Benchmark.load(entry), entry, seed=config.seed, record=record, inference=config.inference)
+        for entry in entries
+    ]
+
+
+def _evaluate(config: ExperimentConfig, result: RunResult, record: ArmRecord, parts: Parts) -> list[EvalResult]:
+    """Score the checkpoint on every benchmark; a benchmark that cannot be scored is an eval with an error."""
+    entries = config.metadata.benchmark
+    if parts.benchmark is not None:
+        settings = entries[0] if entries else BenchmarkConfig.model_construct(tags=["test"])
+        entries = [settings.model_copy(update={"name": parts.benchmark.name, "path": None, "generate": None})]
+    if not entries:
+        return []
+    try:
+        client = _client(config, result, parts)
+    except Exception as error:
+        traceback.print_exc()
+        evals = [EvalResult(entry.name or "benchmark", tags=entry.tags, error=describe(error)) for entry in entries]
+    else:
+        evals = [_evaluate_one(config, entry, client, record, parts) for entry in entries]
+    for row in evals:
+        record.event("eval", **asdict(row))
+    return evals
+
+
+def _client(config: ExperimentConfig, result: RunResult, parts: Parts) -> InferenceClient:
+    from . import registry
+    from .inference.plain import as_client
+
+    if parts.inference_factory is not None:
+        opened: InferenceClient | PlainClient = parts.inference_factory(result, config.run)
+    else:
+        checkpoint = result.artifacts.get("checkpoint")
+        opened = registry.inference.get(config.inference.kind).target(config.inference, checkpoint, config.run)
+    return as_client(opened)
+
+
+def _evaluate_one(
+    config: ExperimentConfig, entry: BenchmarkConfig, client: InferenceClient, record: ArmRecord, parts: Parts
+) -> EvalResult:
+    from .benchmark import Benchmark
+    from .benchmark.scoring import score
+
+    started = time.monotonic()
+    name = entry.name or entry.path or "benchmark"
+    try:
+        benchmark = parts.benchmark or Benchmark.load(entry)
+        name = entry.name or benchmark.name
+        scored: BenchmarkScore = score(
+            benchmark,
+            client,
+            entry,
+            seed=config.seed,
+            predictions=record.predictions_path(name),
+            on_progress=lambda done, total: record.progress(f"eval {name}", done, total),
+        )
+    except Exception as error:
+        traceback.print_exc()
+        return EvalResult(name, entry.id, tags=entry.tags, error=describe(error))
+    return EvalResult(
+        name=name,
+        benchmark_id=entry.id or scored.benchmark_hash,
+        metrics=scored.metrics,
+        breakdowns=scored.breakdowns,
+        eval_seconds=time.monotonic() - started,
+        tags=entry.tags,
+    )
+
+
+def _facts(result: RunResult, directory: Path) -> Mapping[str, Any]:
+    return {
+        "status": result.status,
+        "metrics": result.metrics,
+        "artifacts": {name: _relative(path, directory) for name, path in result.artifacts.items()},
+        "train_seconds": result.extras.get("train_seconds"),
+    }
+
+
+def _relative(path: str, directory: Path) -> str:
+    """A path below the arm's directory as seen from there, so that the whole experiment can be moved."""
+    absolute = Path(path).resolve()
+    inside = absolute.is_relative_to(directory.resolve()) and absolute.exists()
+    return str(absolute.relative_to(directory.resolve())) if inside else path
+
+
+def _in_directory(result: RunResult, directory: Path) -> RunResult:
+    """The result with its artifacts as this process finds them."""
+    found = {name: directory / path for name, path in result.artifacts.items()}
+    result.artifacts = {
+        name: str(path) if path.exists() else result.artifacts[name] for name, path in found.items()
+    }
+    return result
+
+
+def _checkpoint_is_there(kept: dict[str, Any], directory: Path) -> bool:
+    checkpoint = (kept.get("artifacts") or {}).get("checkpoint")
+    return checkpoint is None or not checkpoint.startswith("checkpoints") or (directory / checkpoint).exists()

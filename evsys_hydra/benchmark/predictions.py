@@ -1,0 +1,115 @@
+"""The file of an eval's predictions: written as samples finish, read back when an evaluation is resumed.
+
+Each row carries a fingerprint of what it depends on (tasks, prompt and sampling settings, seed, the client's
+identity), so rows of another benchmark or checkpoint are never taken for this one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ..config import BenchmarkConfig
+from ..record.files import LineWriter, read_lines, to_json, write_atomic
+from .results import PredictionRow
+
+SampleKey = tuple[str, int]
+
+
+def fingerprint(entry: BenchmarkConfig, benchmark_hash: str, seed: int, identity: str | None) -> str:
+    """What a sample depends on, as 16 hex digits; limit, num_samples and metrics are not part of it."""
+    facts = {
+        "benchmark": benchmark_hash,
+        "seed": seed,
+        "client": identity,
+        "max_tokens": entry.max_tokens,
+        "temperature": entry.temperature,
+        "stop": entry.stop,
+        "chat_template": entry.chat_template.model_dump(),
+    }
+    return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def sample_seed(seed: int, task_id: str, sample_idx: int) -> int:
+    """The seed of one sample, the same whatever else is scored; 31 bits, which every server accepts."""
+    digest = hashlib.sha256(f"{seed}\0{task_id}\0{sample_idx}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class PredictionFile:
+    """The prediction rows of one eval on disk.
+
+    Args:
+        path: the .jsonl file; None keeps nothing on disk.
+        mark: the fingerprint of this evaluation.
+        resume: whether rows that are there count.
+
+    A row counts if it carries the same fingerprint and is not errored: an errored prediction is tried again. If other
+    rows are there too, the whole old file is kept as `<name>.old`, and the file begins with the rows that count.
+    """
+
+    def __init__(self, path: Path | None, mark: str, *, resume: bool = True) -> None:
+        self.mark = mark
+        self.error: str | None = None
+        self.kept: dict[SampleKey, PredictionRow] = {}
+        self._writer = LineWriter(path) if path is not None else None
+        if path is not None and path.exists():
+            self._take_over(path, resume)
+
+    def write(self, row: PredictionRow) -> None:
+        """Append a row; a disk that refuses is noted in `error`, and scoring goes on without it."""
+        if self._writer is None or self.error is not None:
+            return
+        try:
+            self._writer.append(row)
+        except (OSError, TypeError) as error:
+            self.error = f"predictions could not be written to {self._writer.path}: {error}"
+
+    def close(self) -> None:
+        """Wait until the rows are on the disk."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.sync()
+        except OSError as error:
+            self.error = self.error or f"predictions could not be written to {self._writer.path}: {error}"
+        self._writer.close()
+
+    def _take_over(self, path: Path, resume: bool) -> None:
+        rows = list(read_lines(path))
+        for row in rows if resume else []:
+            if row.get("error") is None and (row.get("metadata") or {}).get("eval") == self.mark:
+                self.kept[row["task_id"], row["sample_idx"]] = row
+        if len(self.kept) == len(rows):
+            return
+        try:
+            os.replace(path, path.with_name(f"{path.name}.old"))
+            write_atomic(path, b"".join(to_json(row) + b"\n" for row in self.kept.values()))
+        except OSError as error:
+            self.error = f"predictions could not be written to {path}: {error}"
+
+
+def prediction_row(
+    mark: str, task: Any, sample_idx: int, output: str, reward: float | None, error: str | None, facts: dict[str, Any]
+) -> PredictionRow:
+    """One row, the same whatever engine made the sample.
+
+    Args:
+        task: the benchmark's Task.
+        facts: latency_s, prompt_tokens, completion_tokens, and what else is known of the sample.
+    """
+    return {
+        "kind": "eval",
+        "task_id": task.task_id,
+        "sample_idx": sample_idx,
+        "instruction": task.instruction,
+        "expected": task.verifier.expected,
+        "reward": reward,
+        "output": output,
+        "error": error,
+        "metadata": {**facts, "eval": mark, "task": task.metadata},
+    }

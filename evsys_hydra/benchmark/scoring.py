@@ -1,0 +1,216 @@
+"""Scoring a client on a benchmark: prompts, samples, verification, prediction rows, metrics.
+
+Everything streams: an answer is verified while others are generated, and its row is on disk when it is verified, so a
+killed evaluation goes on at its first missing sample. What fails costs a prediction, never the evaluation.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..causes import describe
+from ..config import BenchmarkConfig
+from ..errors import ConfigError
+from ..inference.client import InferenceClient, Request, Result
+from .breakdown import breakdowns
+from .judge import JudgeFactory, Judges
+from .metrics import TaskSamples, compute
+from .pool import VerifierPool, pool_for
+from .predictions import PredictionFile, PredictionRow, fingerprint, prediction_row, sample_seed
+from .results import BenchmarkScore
+from .tasks import Benchmark, InProcess, LlmJudge, Task
+from .verification import setup_of, unusable
+from .worker import Job, Outcome
+
+VERIFIER_TIMEOUT_S = 10.0
+PROGRESS_EVERY_S = 1.0
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generation to be made for one task."""
+
+    task: Task
+    index: int
+
+
+def score(
+    benchmark: Benchmark,
+    client: InferenceClient,
+    entry: BenchmarkConfig,
+    *,
+    seed: int = 0,
+    predictions: Path | None = None,
+    on_progress: OnProgress | None = None,
+    identity: str | None = None,
+    resume: bool = True,
+    judge: JudgeFactory | None = None,
+    verifier_timeout: float = VERIFIER_TIMEOUT_S,
+) -> BenchmarkScore:
+    """Score a client on a benchmark.
+
+    Args:
+        seed: with task and sample it gives each sample's own seed.
+        predictions: file of the prediction rows; samples in it are not generated again (see PredictionFile).
+        on_progress: called with (samples done, samples in all), at most once a second and at the end.
+        identity: what is scored, for resuming; None: the client's own `identity`, if it has one.
+        resume: False: what is in the file does not count.
+        judge: opens the client of a judge model; None: by the environment (see judge.py).
+        verifier_timeout: seconds one verification may take.
+
+    Returns:
+        The score; `error` is set if nothing could be scored or rows could not be written.
+
+    Raises:
+        ConfigError: tasks with a verifier that cannot run here, an unknown metric.
+        EvaluationError: verifiers that cannot be loaded.
+    """
+    started = time.monotonic()
+    tasks = list(benchmark.tasks[: entry.limit])
+    if problems := unusable(tasks):
+        raise ConfigError("\n".join(problems))
+    mark = fingerprint(entry, benchmark.hash, seed, identity or getattr(client, "identity", None))
+    file = PredictionFile(predictions, mark, resume=resume)
+    samples = [Sample(task, index) for task in tasks for index in range(entry.num_samples)]
+    missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
+    rows = dict(file.kept)
+    if missing:
+        local = any(isinstance(task.verifier, InProcess) for task in tasks)
+        pool = pool_for(setup_of(tasks, verifier_timeout)) if local else None
+        judges = Judges({task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}, judge)
+        scorer = _Scorer(missing, file, pool, judges, on_progress, len(samples))
+        rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))
+    ordered = [rows[sample.task.task_id, sample.index] for sample in samples]
+    if on_progress is not None:
+        on_progress(len(samples), len(samples))
+    return _scored(benchmark, entry, tasks, ordered, file, started, len(samples) - len(missing), client)
+
+
+class _Scorer:
+    """Takes results as they come, has them verified, writes their rows."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        file: PredictionFile,
+        pool: VerifierPool | None,
+        judges: Judges,
+        on_progress: OnProgress | None,
+        total: int,
+    ) -> None:
+        self._samples = samples
+        self._file = file
+        self._pool = pool
+        self._judges = judges
+        self._on_progress = on_progress
+        self._total = total
+        self._lock = threading.Lock()
+        self._seen: set[int] = set()
+        self._rows: dict[tuple[str, int], PredictionRow] = {}
+        self._said = time.monotonic()
+
+    def run(self, client: InferenceClient, requests: Sequence[Request]) -> dict[tuple[str, int], PredictionRow]:
+        """Generate, verify and write every sample; the rows by task and sample."""
+        lost = "the client gave no result"
+        results: Sequence[Result] = ()
+        try:
+            results = client.generate(requests, self._take)
+        except Exception as error:
+            lost = describe(error)
+        except BaseException:  # stopped from outside: what is done stays on disk
+            self._file.close()
+            raise
+        for index in range(len(self._samples)):  # a client need not call back, and may give up in the middle
+            self._take(index, results[index] if index < len(results) else Result(error=lost))
+        if self._pool is not None:
+            self._pool.wait()
+        self._judges.wait()
+        self._file.close()
+        return self._rows
+
+    def _take(self, index: int, result: Result) -> None:
+        with self._lock:
+            if index in self._seen:
+                return
+            self._seen.add(index)
+        result.text = result.text.encode(errors="replace").decode()  # a lone surrogate could not be written
+        verifier = self._samples[index].task.verifier
+        if result.error is not None:
+            self._finish(index, result, Outcome(None, result.error))
+        elif isinstance(verifier, InProcess) and self._pool is not None:
+            job = Job(verifier.fn_name, result.text, verifier.expected, verifier.params)
+            self._pool.submit(job, lambda outcome: self._finish(index, result, outcome))
+        elif isinstance(verifier, LlmJudge):
+            task = self._samples[index].task
+            self._judges.submit(task, verifier, result.text, lambda outcome: self._finish(index, result, outcome))
+
+    def _finish(self, index: int, result: Result, outcome: Outcome) -> None:
+        sample = self._samples[index]
+        facts: dict[str, Any] = {
+            "latency_s": round(result.latency_s, 6),
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": result.completion_tokens,
+            "finish_reason": result.finish_reason,
+            **result.extras,
+            **(outcome.facts or {}),
+        }
+        row = prediction_row(
+            self._file.mark, sample.task, sample.index, result.text, outcome.reward, outcome.error, facts
+        )
+        with self._lock:
+            self._rows[sample.task.task_id, sample.index] = row
+            self._file.write(row)
+            due = self._on_progress is not None and time.monotonic() - self._said >= PROGRESS_EVERY_S
+            if due:
+                self._said = time.monotonic()
+                done = self._total - len(self._samples) + len(self._rows)
+        if due and self._on_progress is not None:
+            self._on_progress(done, self._total)
+
+
+def _request(sample: Sample, entry: BenchmarkConfig, seed: int) -> Request:
+    template = entry.chat_template
+    system = template.system_prompt if sample.task.system_prompt is None else sample.task.system_prompt
+    instruction = sample.task.instruction
+    if template.user_template is not None:
+        instruction = template.user_template.replace("{instruction}", instruction)
+    messages = [{"role": "system", "content": system}] if system else []
+    return Request(
+        messages=[*messages, {"role": "user", "content": instruction}],
+        max_tokens=entry.max_tokens,
+        temperature=entry.temperature,
+        stop=tuple(entry.stop),
+        seed=sample_seed(seed, sample.task.task_id, sample.index),
+        enable_thinking=template.enable_thinking,
+    )
+
+
+def _scored(
+    benchmark: Benchmark,
+    entry: BenchmarkConfig,
+    tasks: Sequence[Task],
+    rows: list[PredictionRow],
+    file: PredictionFile,
+    started: float,
+    resumed: int,
+    client: InferenceClient,
+) -> BenchmarkScore:
+    score = BenchmarkScore(entry.name or benchmark.name, predictions=rows, benchmark_hash=benchmark.hash)
+    rewards = score.per_task
+    samples = [TaskSamples(task.task_id, rewards[task.task_id], task.metadata) for task in tasks]
+    score.metrics = compute(samples, entry.metrics)
+    score.breakdowns = breakdowns(samples, entry.breakdown_keys)
+    score.resumed = resumed
+    score.facts = dict(getattr(client, "facts", None) or {})
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    if len(errors) == len(rows):
+        score.error = f"none of {len(rows)} predictions could be scored; the first: {errors[0]}"
+    score.error = score.error or file.error
+    score.eval_seconds = time.monotonic() - started
+    return score

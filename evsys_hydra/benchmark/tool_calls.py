@@ -1,0 +1,129 @@
+"""Tool calls in a model's answer, and whether they are the expected ones.
+
+Two shapes. An action, `{"tool": "browser", "action": "click", "ref": "e1"}`: tool and action must be the same, ref,
+text and coordinate if expected, other fields do not count. A function call, `{"name": "f", "arguments": {...}}` (also
+OpenAI's form and `<tool_call>` blocks): name and every argument must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_ACTION_FIELDS = ("ref", "text", "coordinate")
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: `action` marks the tool/action shape, where only some fields count."""
+
+    name: Any
+    arguments: Mapping[str, Any]
+    action: bool
+
+
+def calls_in(answer: Any) -> list[Call]:
+    """The tool calls of an answer: text with `<tool_call>` blocks or JSON in it, or an object or list of objects."""
+    if not isinstance(answer, str):
+        return _calls(answer)
+    blocks = _BLOCK.findall(answer)
+    return [call for text in (blocks or [answer]) for value in _json_values(text) for call in _calls(value)]
+
+
+def calls_match(made: Sequence[Call], wanted: Sequence[Call], params: Mapping[str, Any]) -> bool:
+    """Whether the made calls are the wanted ones, one to one, in any order."""
+    if len(made) != len(wanted):
+        return False
+    if not wanted:
+        return True
+    for index, call in enumerate(made):
+        rest = [*made[:index], *made[index + 1 :]]
+        if _same(call, wanted[0], params) and calls_match(rest, wanted[1:], params):
+            return True
+    return False
+
+
+def _same(made: Call, wanted: Call, params: Mapping[str, Any]) -> bool:
+    if made.name != wanted.name or made.action != wanted.action:
+        return False
+    if wanted.action:
+        if made.arguments.get("action") != wanted.arguments.get("action"):
+            return False
+        names = {*_ACTION_FIELDS, *params.get("fields", ())}
+        given = {name for name in names if wanted.arguments.get(name) is not None}
+        return all(_same_value(name, made, wanted, params) for name in given)
+    optional = set(params.get("optional", ()))
+    missing = wanted.arguments.keys() - made.arguments.keys() - optional
+    added = made.arguments.keys() - wanted.arguments.keys() - optional
+    both = wanted.arguments.keys() & made.arguments.keys()
+    return not missing and not added and all(_same_value(name, made, wanted, params) for name in both)
+
+
+def _same_value(name: str, made: Call, wanted: Call, params: Mapping[str, Any]) -> bool:
+    value, expected = made.arguments.get(name), wanted.arguments[name]
+    if name == "coordinate":
+        return _near(value, expected, float(params.get("coordinate_tolerance", 25)))
+    allowed = params.get("allowed_values", {}).get(name)
+    if isinstance(value, bool) != isinstance(expected, bool):  # True == 1 in Python, not in JSON
+        return allowed is not None and any(value is option for option in allowed)
+    return bool(value == expected or (allowed is not None and value in allowed))
+
+
+def _near(value: Any, expected: Any, tolerance: float) -> bool:
+    try:
+        pairs = list(zip(value, expected, strict=True))
+        return all(abs(float(a) - float(b)) <= tolerance for a, b in pairs)
+    except (TypeError, ValueError):
+        return False
+
+
+def _calls(value: Any) -> list[Call]:
+    if isinstance(value, str):
+        return calls_in(value)
+    if isinstance(value, list):
+        return [call for item in value for call in _calls(item)]
+    if not isinstance(value, dict):
+        return []
+    if "tool_calls" in value:
+        return _calls(value["tool_calls"])
+    if isinstance(value.get("function"), dict):
+        return _calls(value["function"])
+    if "name" in value:
+        return [Call(value["name"], _arguments(value.get("arguments", value.get("parameters"))), action=False)]
+    if "tool" in value:
+        inner = _arguments(value.get("arguments", value.get("args")))
+        flat = {key: item for key, item in value.items() if key not in ("tool", "arguments", "args")}
+        return [Call(value["tool"], {**inner, **flat}, action=True)]
+    return []
+
+
+def _arguments(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return {"": value}  # arguments that cannot be read equal no others
+    return value if isinstance(value, dict) else {}
+
+
+def _json_values(text: str) -> list[Any]:
+    """The outermost JSON objects and lists in a text, in order; what is between them is skipped."""
+    values: list[Any] = []
+    place, tries = 0, 0
+    while tries < 100:  # an answer full of brackets would otherwise cost quadratic time
+        starts = [found for found in (text.find("{", place), text.find("[", place)) if found >= 0]
+        if not starts:
+            break
+        place = min(starts)
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+            values.append(value)
+        except (json.JSONDecodeError, RecursionError):
+            place += 1
+            tries += 1
+    return values

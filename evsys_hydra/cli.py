@@ -1,0 +1,167 @@
+"""`evsys-hydra`: the verbs around a sweep. The sweep itself is `python -m evsys_hydra`.
+
+Each verb is a few lines here and a function elsewhere; --json prints for scripts what the plain form prints for people.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import EvsysError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The verbs around a sweep: look at it, finish it, compare it. The sweep itself: python -m evsys_hydra -m ...",
+)
+
+Directory = Annotated[Path, typer.Argument(help="An experiment's directory, as the sweep printed it; or `last`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def main() -> None:
+    """The console entry: errors made for the user are printed without a traceback."""
+    try:
+        app()
+    except EvsysError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def new(slug: Annotated[str, typer.Argument(help="Short name, for example lr_sweep.")]) -> None:
+    """Make experiments/<yyyymmdd>_<slug>/ with config.yaml, run.py and plugins.py that run as they are."""
+    from .new import new_experiment
+
+    folder = new_experiment(slug, Path.cwd())
+    print(f"{folder}\n\n  python -m evsys_hydra experiments={folder.name}\n  python {folder}/run.py")
+
+
+@app.command()
+def validate(
+    overrides: Annotated[list[str] | None, typer.Argument(help="As for the sweep: lr=1e-5,3e-5 seed=0,1.")] = None,
+    json: Json = False,
+) -> None:
+    """Compose and check every arm, and say what this experiment could tell, without launching anything."""
+    from .sweep.validate import validate_words
+
+    report = validate_words(overrides or [])
+    print_json(report.facts) if json else print(report.text)
+
+
+@app.command()
+def status(directory: Directory, json: Json = False) -> None:
+    """The arms and how far they are."""
+    from .sweep.status import status_facts, status_text
+
+    facts = status_facts(experiment(directory))
+    print_json(facts) if json else print(status_text(facts))
+
+
+@app.command()
+def logs(
+    directory: Directory,
+    arm: Annotated[str, typer.Argument(help="Name of the arm.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the arm has ended.")] = False,
+    lines: Annotated[int, typer.Option("-n", help="How many of the last lines.")] = 50,
+) -> None:
+    """The log of an arm."""
+    from .sweep.status import arm_of, follow_log
+
+    view = arm_of(experiment(directory), arm)
+    print("\n".join(view.log_tail(lines)))
+    if follow:
+        follow_log(view, sys.stdout)
+
+
+@app.command()
+def resume(
+    directory: Directory,
+    n_jobs: Annotated[int | None, typer.Option(help="Arms at a time; default as the sweep had it.")] = None,
+) -> None:
+    """Run the arms that have not completed, on this machine, and conclude."""
+    from .sweep.resume import resume as run
+
+    sys.exit(0 if run(experiment(directory), n_jobs=n_jobs).status == "completed" else 1)
+
+
+@app.command()
+def conclude(directory: Directory, json: Json = False) -> None:
+    """Rank what the records hold and write the conclusion."""
+    from .record.files import read_json
+    from .sweep.conclude import conclude as run
+    from .sweep.show import show_result
+
+    where = experiment(directory)
+    result = run(where)
+    if json:
+        print_json(read_json(where / "conclusion.json"))
+    else:
+        show_result(result, where)
+    sys.exit(0 if result.status == "completed" else 1)
+
+
+@app.command("list")
+def list_kinds(
+    part: Annotated[str | None, typer.Argument(help="Only this part, for example verifier.")] = None,
+    json: Json = False,
+) -> None:
+    """The registered kinds of every pluggable part."""
+    from .registry import ALL, load_plugins
+
+    load_plugins([])
+    known = {name: registry.kinds() for name, registry in ALL.items() if part in (None, name)}
+    if not known:
+        raise typer.BadParameter(f"unknown part {part!r}; parts: {', '.join(ALL)}")
+    print_json(known) if json else print("\n".join(f"{name:10} {', '.join(kinds)}" for name, kinds in known.items()))
+
+
+@app.command()
+def schema(
+    part: Annotated[str | None, typer.Argument(help="A part, for example algorithm; without: the whole config.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="A kind of that part, for example sft.")] = None,
+) -> None:
+    """The JSON schema of the config, or of one kind's settings."""
+    from .config import ExperimentConfig, KindConfig
+    from .registry import ALL
+
+    if part is None or kind is None:
+        print_json(ExperimentConfig.model_json_schema())
+        return
+    if part not in ALL:
+        raise typer.BadParameter(f"unknown part {part!r}; parts: {', '.join(ALL)}")
+    print_json((ALL[part].get(kind).config or KindConfig).model_json_schema())
+
+
+def experiment(directory: Path) -> Path:
+    """The directory of an experiment; `last`: the newest one below outputs/.
+
+    Raises:
+        RecordError: there is none.
+    """
+    from .errors import RecordError
+    from .record import ExperimentRecord
+
+    if str(directory) == "last" and not directory.exists():
+        known = [path.parent for path in Path("outputs").glob("*/*/experiment.json")]
+        if not known:
+            raise RecordError("There is no experiment below outputs/ here. Give the directory that the sweep printed.")
+        directory = max(known, key=lambda path: (path / "experiment.json").stat().st_mtime)
+    ExperimentRecord.load(directory)
+    return directory.resolve()
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON on stdout."""
+    import orjson
+
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

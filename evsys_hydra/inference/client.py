@@ -1,0 +1,64 @@
+"""The one door to a model that answers: requests in, results in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation to be made.
+
+    Args:
+        messages: the chat, as {role, content}; the client renders it by the model's chat template.
+        max_tokens: longest answer, in tokens.
+        temperature: 0 is greedy.
+        stop: the answer ends before the first of these strings.
+        seed: makes sampling independent of batch size and order; derived from (run seed, task, sample).
+        enable_thinking: passed to chat templates that know it; None: not passed.
+    """
+
+    messages: Sequence[dict[str, str]]
+    max_tokens: int = 512
+    temperature: float = 0.0
+    stop: Sequence[str] = ()
+    seed: int = 0
+    enable_thinking: bool | None = None
+
+
+@dataclass
+class Result:
+    """What came back for one request; `error` is set where nothing usable did."""
+
+    text: str = ""
+    finish_reason: FinishReason = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_s: float = 0.0
+    error: str | None = None
+    extras: dict[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class InferenceClient(Protocol):
+    """Answers requests in bulk."""
+
+    def generate(
+        self, requests: Sequence[Request], on_result: Callable[[int, Result], None] | None = None
+    ) -> list[Result]:
+        """Answer all requests; a request that fails gives a Result with `error`, never an exception.
+
+        Args:
+            on_result: called with (index, result) as soon as each answer is there, in any order.
+        """
+        ...
+
+
+class PlainClient(Protocol):
+    """The EvSys SDK's contract, accepted wherever an InferenceClient is: one prompt, one text."""
+
+    def generate(self, *, prompt: str, max_tokens: int, temperature: float, stop: list[str] | None) -> str: ...

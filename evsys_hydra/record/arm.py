@@ -1,0 +1,159 @@
+"""One arm's directory, the writer's side; `record.view.ArmView` is everybody's reading side.
+
+    config.yaml      the composed config, secrets unresolved
+    arm.json         name, group, seed, role, overrides: written once by whoever made the directory
+    status.json      state, cause, attempt, node, pid, times, result; replaced atomically by the arm's process
+    exit.json        how the process ended, written by whoever started it: speaks for an arm that could not
+    events.jsonl     one line a fact (metrics, eval, checkpoint, note), each with an id
+    predictions/     one file an eval, one line a sample
+    checkpoints/, arm.log, attempts/<n>/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from .files import LineWriter, read_json, write_json
+from .names import safe_name
+
+State = Literal["pending", "running", "completed", "failed"]
+Cause = Literal[
+    "user_error",
+    "out_of_memory",
+    "timeout",
+    "preempted",
+    "node_failure",
+    "cancelled",
+    "killed",
+    "never_started",
+]
+Role = Literal["arm", "baseline"]
+
+
+class ArmRecord:
+    """The arm's own process writes here, and nobody else.
+
+    Args:
+        directory: the arm's directory; must exist.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.attempt = 1
+        self._status: dict[str, Any] = {}
+        self._sequence = 0
+        self._events = LineWriter(directory / "events.jsonl")
+        self._predictions: dict[str, LineWriter] = {}
+        self._lock: int | None = None
+
+    # -- the arm's life -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the arm's lock and say `running`, as a new attempt if there was an earlier one.
+
+        Raises:
+            BlockingIOError: another process is running this arm now.
+        """
+        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        earlier = read_json(self.directory / "status.json") or {}
+        if earlier.get("state") in ("running", "completed", "failed"):
+            self.attempt = int(earlier.get("attempt", 0)) + 1
+            self._keep_attempt(int(earlier.get("attempt", 1)))
+        self._write_status(
+            state="running",
+            attempt=self.attempt,
+            started=time.time(),
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            job_id=os.environ.get("SLURM_JOB_ID"),
+        )
+        self.event("attempt", attempt=self.attempt)
+
+    def complete(self, result: Mapping[str, Any]) -> None:
+        """Say `completed`, with the run's result (status, metrics, artifacts, seconds)."""
+        self._events.sync()
+        self._write_status(state="completed", ended=time.time(), result=dict(result))
+        self._release()
+
+    def fail(self, cause: Cause, error: str, traceback: str | None = None, **facts: Any) -> None:
+        """Say `failed` with its cause; `error` is "<Type>: <text>"."""
+        self._write_status(state="failed", ended=time.time(), cause=cause, error=error, traceback=traceback, **facts)
+        self._release()
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    def metrics(self, step: int, values: Mapping[str, float], split: str = "train") -> None:
+        """Record training metrics of one step, all names in one line."""
+        self.event("metrics", step=step, split=split, values=dict(values))
+
+    def checkpoint(self, path: Path, step: int, *, final: bool, **facts: Any) -> None:
+        """Record a complete checkpoint; `path` lies in the arm's directory."""
+        self.event("checkpoint", uri=os.path.relpath(path, self.directory), step=step, is_final=final, **facts)
+
+    def progress(self, phase: str, done: int, total: int, **facts: Any) -> None:
+        """Record how far a phase ("train", "eval <name>") has come; readers show the latest."""
+        self.event("progress", phase=phase, done=done, total=total, **facts)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append one line to events.jsonl. The id "<attempt>:<n>" is unique in the arm."""
+        self._sequence += 1
+        self._events.append({"id": f"{self.attempt}:{self._sequence}", "t": time.time(), "kind": kind, **facts})
+
+    def predictions_path(self, eval_name: str) -> Path:
+        """Where the predictions of an eval are; the name is made safe as a file name."""
+        return predictions_path(self.directory, eval_name)
+
+    def prediction(self, eval_name: str, row: Mapping[str, Any]) -> None:
+        """Append one prediction row of an eval."""
+        writer = self._predictions.get(eval_name)
+        if writer is None:
+            writer = self._predictions[eval_name] = LineWriter(self.predictions_path(eval_name))
+        writer.append(row)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _write_status(self, **facts: Any) -> None:
+        self._status.update(facts)
+        write_json(self.directory / "status.json", self._status)
+
+    def _release(self) -> None:
+        self._events.close()
+        for writer in self._predictions.values():
+            writer.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _keep_attempt(self, attempt: int) -> None:
+        kept = self.directory / "attempts" / str(attempt)
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in ("status.json", "exit.json"):
+            if (self.directory / name).exists():
+                os.replace(self.directory / name, kept / name)
+
+
+def predictions_path(directory: Path, eval_name: str) -> Path:
+    """predictions/<eval>.jsonl of an arm's directory."""
+    return directory / "predictions" / f"{safe_name(eval_name)}.jsonl"
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a process of this machine holds the arm's lock (the lock dies with its process)."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

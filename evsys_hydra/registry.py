@@ -1,0 +1,183 @@
+"""Where a `kind` in a config finds its code.
+
+One registry for each pluggable part. Built-in kinds are named here with the module that registers them, imported
+only when the kind is asked for, so that the driver validates `algorithm.kind=sft` without importing torch. A user's
+own parts come from `plugins: [my_module, path/to/plugins.py]` in the config or from entry points of installed
+packages (group `evsys_hydra.plugins`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .errors import ConfigError, UnknownKind
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered part: what to call, and the pydantic model that types its config (None: no settings)."""
+
+    kind: str
+    target: T
+    config: type[BaseModel] | None
+    module: str
+
+
+@dataclass
+class Registry(Generic[T]):
+    """The known kinds of one pluggable part.
+
+    Args:
+        part: what the kinds are, as the user's messages call it ("verifier").
+        builtin: kind -> module that registers it on import.
+    """
+
+    part: str
+    builtin: dict[str, str] = field(default_factory=dict)
+    entries: dict[str, Entry[T]] = field(default_factory=dict)
+
+    def register(self, kind: str, *, config: type[BaseModel] | None = None) -> Callable[[T], T]:
+        """Decorator: make a function or class known as `kind`.
+
+        Raises:
+            ConfigError: if another module already registered this kind.
+        """
+
+        def add(target: T) -> T:
+            known = self.entries.get(kind)
+            if known is not None and known.module != target.__module__:
+                raise ConfigError(
+                    f"{self.part} kind {kind!r} is registered twice: by {known.module} and by {target.__module__}. "
+                    "Give one of them another name."
+                )
+            self.entries[kind] = Entry(kind, target, config, target.__module__)
+            return target
+
+        return add
+
+    def kinds(self) -> list[str]:
+        """All known kinds, sorted."""
+        return sorted({*self.builtin, *self.entries})
+
+    def get(self, kind: str) -> Entry[T]:
+        """The entry of a kind.
+
+        Raises:
+            UnknownKind: naming the known kinds and the nearest one.
+        """
+        if kind not in self.entries and kind in self.builtin:
+            importlib.import_module(self.builtin[kind])
+        if kind not in self.entries:
+            near = difflib.get_close_matches(str(kind), self.kinds(), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UnknownKind(
+                f"Unknown {self.part} kind {kind!r}.{hint} Known kinds: {', '.join(self.kinds())}. "
+                "Your own are found through `plugins: [my_module]`."
+            )
+        return self.entries[kind]
+
+
+algorithms: Registry[Any] = Registry(
+    "algorithm", {"sft": "evsys_hydra.training.sft", "none": "evsys_hydra.training.untrained"}
+)
+datasets: Registry[Any] = Registry("dataset", {"demo": "evsys_hydra.demo.dataset"})
+transforms: Registry[Any] = Registry(
+    "transform",
+    {kind: "evsys_hydra.training.transforms" for kind in ("dedupe", "filter_length", "rename", "sample", "shuffle")},
+)
+benchmarks: Registry[Any] = Registry(
+    "benchmark",
+    {
+        "arithmetic": "evsys_hydra.demo.arithmetic",
+        "demo": "evsys_hydra.demo.benchmark",
+        "tool_selection": "evsys_hydra.demo.tool_selection",
+    },
+)
+verifiers: Registry[Any] = Registry(
+    "verifier",
+    {
+        kind: "evsys_hydra.benchmark.verifiers"
+        for kind in ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match")
+    },
+)
+metrics: Registry[Any] = Registry(
+    "metric", {kind: "evsys_hydra.benchmark.metrics" for kind in ("mean_reward", "n_errors", "n_tasks", "pass_rate")}
+)
+inference: Registry[Any] = Registry("inference", {"local": "evsys_hydra.inference.local"})
+stores: Registry[Any] = Registry(
+    "store", {"auto": "evsys_hydra.store.auto", "local": "evsys_hydra.store.local", "gateway": "evsys_hydra.store.gateway", "none": "evsys_hydra.store.none"}
+)
+
+ALL: dict[str, Registry[Any]] = {
+    registry.part: registry
+    for registry in (algorithms, datasets, transforms, benchmarks, verifiers, metrics, inference, stores)
+}
+
+register_algorithm = algorithms.register
+register_dataset = datasets.register
+register_transform = transforms.register
+register_benchmark = benchmarks.register
+register_verifier = verifiers.register
+register_metric = metrics.register
+register_inference = inference.register
+register_store = stores.register
+
+
+def load_plugins(plugins: Iterable[str]) -> list[Path]:
+    """Import the user's modules, so that their decorators run.
+
+    Args:
+        plugins: importable module names, or paths of .py files.
+
+    Returns:
+        The source files of the imported modules, for the record's hashes.
+
+    Raises:
+        ConfigError: naming a plugin that cannot be imported, and why.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="evsys_hydra.plugins"):
+        point.load()
+    return [source for plugin in plugins if (source := _load_plugin(plugin)) is not None]
+
+
+def _load_plugin(plugin: str) -> Path | None:
+    try:
+        if plugin.endswith(".py"):
+            return _load_file(Path(plugin).resolve())
+        module = importlib.import_module(plugin)
+        return Path(module.__file__) if module.__file__ else None
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"plugins: cannot import {plugin!r}: {type(error).__name__}: {error}") from error
+
+
+def _load_file(path: Path) -> Path:
+    name = f"evsys_plugin_{path.parent.name}_{path.stem}"
+    if name not in sys.modules:
+        if not path.is_file():
+            raise ConfigError(f"plugins: no such file: {path}")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return path

@@ -1,0 +1,141 @@
+"""conclude(directory): collect the records, rank the groups, write the conclusion.
+
+One idempotent function; the sweep-end callback, the fork server without a driver, `evsys-hydra conclude` and
+`Experiment.run` all call it. It reads nothing but the directory.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecordError
+from ..ranking import rank, ranking_rows, write_conclusion
+from ..record import ArmView, ExperimentRecord
+from ..record.files import to_json, write_atomic, write_json
+from ..record.provenance import versions
+from ..results import ArmResult, ExperimentResult
+from .collect import ranking_table, read_arm
+
+
+def conclude(directory: Path) -> ExperimentResult:
+    """Derive the conclusion from the records and write conclusion.json, conclusion.md and ranking.csv.
+
+    Raises:
+        RecordError: no experiment there, or the files cannot be written (the conclusion's text is in the message).
+    """
+    record = ExperimentRecord.load(directory)
+    views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
+    results = [read_arm(view) for view in views]
+    table = ranking_table(record, views, results)
+    verdict = rank(table) if table is not None else None
+    own = [result for view, result in zip(views, results, strict=True) if view.role == "arm"]
+    metric = (record.facts.get("metadata") or {}).get("success_metric")
+    best = _best(own, metric, table)
+    text = write_conclusion(verdict, **_words(record, own, metric))
+    result = ExperimentResult(
+        name=record.name,
+        status="completed" if any(arm.status == "completed" for arm in own) else "failed",
+        arms=own,
+        best_arm=best,
+        best_score=best.score(metric) if best and metric else None,
+        conclusion=text,
+        experiment_id=record.id,
+        hypothesis=(record.facts.get("metadata") or {}).get("hypothesis"),
+        ranking=verdict or {},
+    )
+    try:
+        with _concluding(directory):
+            _write(record, result, table)
+    except OSError as error:
+        raise RecordError(
+            f"The conclusion could not be written to {directory}: {error.strerror or error}. "
+            f"Mend that and run: evsys-hydra conclude {directory}\nIt says:\n{text}"
+        ) from error
+    return result
+
+
+def _best(arms: Sequence[ArmResult], metric: str | None, table: dict[str, Any] | None) -> ArmResult | None:
+    """The completed arm with the best score; the first in name order among equals."""
+    if not metric or table is None:
+        return None
+    sign = -1 if table["metric"]["direction"] == "minimize" else 1
+    scored = [(arm.score(metric), arm) for arm in arms if arm.status == "completed"]
+    known = [(sign * score, arm) for score, arm in scored if score is not None]
+    return min(known, key=lambda pair: (-pair[0], pair[1].name), default=(0.0, None))[1]
+
+
+def _words(record: ExperimentRecord, arms: Sequence[ArmResult], metric: str | None) -> dict[str, Any]:
+    """What the conclusion's writer is told beside the verdict."""
+    return {
+        "arms": [
+            {
+                "name": arm.name,
+                "group": arm.group_name,
+                "status": arm.status,
+                "score": arm.score(metric) if metric else None,
+                "error": arm.error,
+                "cause": arm.cause,
+            }
+            for arm in arms
+        ],
+        "metric_name": metric,
+        "hypothesis_text": (record.facts.get("metadata") or {}).get("hypothesis"),
+    }
+
+
+def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, Any] | None) -> None:
+    facts = {
+        "experiment_id": record.id,
+        "name": record.name,
+        "generation": record.facts["generation"],
+        "concluded": time.time(),
+        "status": result.status,
+        "conclusion": result.conclusion,
+        "best_arm": result.best_arm.name if result.best_arm else None,
+        "best_score": result.best_score,
+        "arms": {
+            arm.name: {
+                "group": arm.group_name,
+                "status": arm.status,
+                "cause": arm.cause,
+                "error": arm.error,
+                "metrics": {**arm.metrics, **arm.eval_metrics},
+            }
+            for arm in result.arms
+        },
+        "verdict": result.ranking,
+        "table_sha256": hashlib.sha256(to_json(table)).hexdigest() if table is not None else None,
+        "versions": versions(),
+    }
+    write_atomic(record.directory / "ranking.csv", _csv(ranking_rows(result.ranking) if result.ranking else []))
+    write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n")
+    write_json(record.directory / "conclusion.json", facts)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+@contextmanager
+def _concluding(directory: Path) -> Iterator[None]:
+    """One concluder at a time writes."""
+    fd = os.open(directory / ".conclude.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

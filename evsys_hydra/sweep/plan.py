@@ -1,0 +1,223 @@
+"""From lists of overrides to arms that can run: composed, named, checked, each in its own directory.
+
+Everything that can be wrong is found here, for every arm, before the first one starts: one ConfigError lists it all.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ..config import ExperimentConfig
+from ..errors import ConfigError
+from ..record import ExperimentRecord
+from ..record.arm import Role
+from ..record.files import read_json, write_atomic, write_json
+from .check import Checker
+from .compose import Composed, Composer
+from .naming import arm_and_group, from_template
+
+BASELINE = "base"
+NOT_IDENTITY = ("arm", "group", "name_template", "n_repeats", "base_seed", "experiments", "store", "tags", "metadata")
+
+
+@dataclass
+class Arm:
+    """One planned arm.
+
+    Args:
+        name: unique in the experiment; the name of its directory.
+        group: shared by the arms that differ only in seed.
+        role: "arm", or "baseline" for the untrained base model.
+        swept: key -> value of what the sweep varies.
+        composed: its config.
+        config: the same, checked and typed.
+        index: its place in the sweep (hydra.job.num).
+    """
+
+    name: str
+    group: str
+    role: Role
+    swept: dict[str, Any]
+    composed: Composed
+    config: ExperimentConfig
+    index: int = 0
+
+    @property
+    def hash(self) -> str:
+        """What makes two arms the same: the composed config without names and labels."""
+        return config_hash(self.composed.task)
+
+
+def config_hash(task: DictConfig) -> str:
+    """sha256 over the unresolved config, without what does not change what an arm does."""
+    container = OmegaConf.to_container(task, resolve=False)
+    assert isinstance(container, dict)
+    content = {key: value for key, value in container.items() if key not in NOT_IDENTITY}
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+
+
+def plan(
+    composer: Composer,
+    overrides: Sequence[Sequence[str]],
+    *,
+    swept_keys: Sequence[str],
+    known: Mapping[str, str],
+    checker: Checker,
+    baselines: bool,
+) -> list[Arm]:
+    """Compose, name and check the arms, and add the untrained base model of each distinct model as a baseline.
+
+    Args:
+        overrides: one list for each arm.
+        swept_keys: the keys that this sweep varies.
+        known: arms that the experiment has already: config hash -> name.
+        checker: looks at what the configs name.
+        baselines: whether untrained models are added where metadata.baseline asks for them.
+
+    Raises:
+        ConfigError: every problem of every arm, in one message.
+    """
+    arms = [arm for words in overrides if (arm := _arm(composer, list(words), swept_keys, checker)) is not None]
+    if not arms and not checker.problems:
+        checker.add("the sweep", "has no arms: an axis is empty")
+    _reject_duplicates(arms, checker)
+    untrained = _baselines(arms, checker) if baselines and not checker.problems else []
+    checker.raise_if_any(len(overrides))
+    arms += [arm for arm in untrained if arm.hash not in known]
+    for index, arm in enumerate(arms):
+        arm.index = index
+    return arms
+
+
+def write(record: ExperimentRecord, arms: Sequence[Arm]) -> list[Path]:
+    """Make the arms' directories: config.yaml, hydra.yaml and arm.json, all that an arm needs to run.
+
+    Returns:
+        The directories, in the arms' order.
+    """
+    directories = []
+    for arm in arms:
+        directory = record.arm_directory(arm.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        task = OmegaConf.to_container(arm.composed.task, resolve=False)
+        hydra = {**arm.composed.hydra, "job": {**arm.composed.hydra["job"], "num": arm.index, "id": str(arm.index)}}
+        hydra["sweep"] = {"dir": str(record.directory), "subdir": f"arms/{arm.name}"}
+        write_atomic(directory / "config.yaml", _yaml(task), durable=False)
+        write_atomic(directory / "hydra.yaml", _yaml(hydra), durable=False)
+        facts = {
+            "name": arm.name,
+            "group": arm.group,
+            "seed": arm.config.seed,
+            "role": arm.role,
+            "swept": arm.swept,
+            "overrides": arm.composed.overrides,
+            "config_hash": arm.hash,
+            "planned": time.time(),
+        }
+        write_json(directory / "arm.json", facts, durable=False)
+        directories.append(directory)
+    record.add_arms([arm.name for arm in arms])
+    return directories
+
+
+def known_arms(record: ExperimentRecord) -> dict[str, str]:
+    """Config hash -> name of the arms that an experiment has."""
+    facts = ((name, read_json(record.arm_directory(name) / "arm.json") or {}) for name in record.arm_names)
+    return {found["config_hash"]: name for name, found in facts if "config_hash" in found}
+
+
+def _arm(composer: Composer, overrides: list[str], swept_keys: Sequence[str], checker: Checker) -> Arm | None:
+    label = " ".join(overrides) or "(no overrides)"
+    try:
+        composed = composer.compose(overrides)
+        swept = {key: _swept_value(key, composed, overrides) for key in swept_keys}
+        default = str(OmegaConf.select(composed.task, "name") or "arm")
+        name, group = arm_and_group(swept, default=default)
+        template = OmegaConf.select(composed.task, "name_template")
+        if template:
+            name = from_template(template, composed.task)
+        given = composed.task.get("arm"), composed.task.get("group")
+        name, group = given[0] or name, given[1] or group
+    except ConfigError as error:
+        checker.add(label, str(error))
+        return None
+    return _checked(composed, name, group, "arm", swept, checker)
+
+
+def _checked(
+    composed: Composed, name: str, group: str, role: Role, swept: dict[str, Any], checker: Checker
+) -> Arm | None:
+    with open_dict(composed.task):
+        composed.task.arm, composed.task.group = name, group
+    config = checker.check(name, composed.task)
+    return Arm(name, group, role, swept, composed, config) if config is not None else None
+
+
+def _swept_value(key: str, composed: Composed, overrides: Sequence[str]) -> Any:
+    node = OmegaConf.select(composed.task, key)
+    if isinstance(node, DictConfig) or (node is None and "/" in key):
+        text = next((word.split("=", 1)[1] for word in overrides if word.lstrip("+~").startswith(f"{key}=")), None)
+        return text if text is not None else OmegaConf.to_container(node, resolve=True)
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _reject_duplicates(arms: Sequence[Arm], checker: Checker) -> None:
+    by_name: dict[str, Arm] = {}
+    by_hash: dict[str, Arm] = {}
+    for arm in arms:
+        same_name, same_config = by_name.get(arm.name), by_hash.get(arm.hash)
+        mine = " ".join(arm.composed.overrides)
+        if same_config is not None:
+            checker.add(arm.name, f"is twice in the sweep: `{mine}` and `{' '.join(same_config.composed.overrides)}`")
+        elif same_name is not None:
+            checker.add(
+                arm.name,
+                f"two arms have this name: `{mine}` and `{' '.join(same_name.composed.overrides)}`. "
+                "Put every swept field into name_template, or leave it null.",
+            )
+        by_name.setdefault(arm.name, arm)
+        by_hash.setdefault(arm.hash, arm)
+
+
+def _baselines(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
+    """One untrained arm (algorithm none) for each distinct model that somebody should be compared with."""
+    baselines: dict[str, Arm] = {}
+    for arm in arms:
+        wanted = arm.config.metadata.baseline == BASELINE and arm.config.metadata.benchmark
+        if not wanted or arm.config.algorithm.kind == "none":
+            continue
+        model = orjson.dumps(OmegaConf.to_container(arm.composed.task.model, resolve=True)).decode()
+        if model in baselines:
+            continue
+        name = BASELINE if not baselines else f"{BASELINE}-{len(baselines) + 1}"
+        composed = _untrained(arm.composed, seed=min(other.config.seed for other in arms))
+        checked = _checked(composed, name, name, "baseline", {}, checker)
+        if checked is not None:
+            baselines[model] = checked
+    return list(baselines.values())
+
+
+def _untrained(composed: Composed, seed: int) -> Composed:
+    task = copy.deepcopy(composed.task)
+    with open_dict(task):
+        task.algorithm = {"kind": "none"}
+        task.seed = seed
+    trained_by = ("algorithm", "lr=", "data", "seed=")
+    kept = [word for word in composed.overrides if not word.lstrip("+~").startswith(trained_by)]
+    overrides = [*kept, f"seed={seed}", "algorithm=none"]
+    return Composed(task, {**composed.hydra, "overrides": {**composed.hydra["overrides"], "task": overrides}}, overrides)
+
+
+def _yaml(container: Any) -> str:
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(container, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)

@@ -1,0 +1,165 @@
+"""One sweep from the driver's side: the experiment's directory, its arms, and the end that always comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from ..arm import Parts
+from ..errors import ConfigError
+from ..record import ArmView, ExperimentRecord
+from ..results import ExperimentResult
+from .check import Checker
+from .compose import Composer
+from .plan import Arm, known_arms, plan, write
+
+if TYPE_CHECKING:
+    from ..store import EvsysStore
+
+
+@dataclass
+class Session:
+    """A sweep that this process drives.
+
+    Args:
+        composer: composes its arms.
+        master: the config composed for the whole sweep.
+        directory: where the experiment is recorded.
+        parts: what the caller put in place of what the config names.
+        store: where the records also go.
+    """
+
+    composer: Composer
+    master: DictConfig
+    directory: Path
+    parts: Parts = field(default_factory=Parts)
+    store: EvsysStore | None = None
+    record: ExperimentRecord | None = None
+    result: ExperimentResult | None = None
+    requested: list[list[Arm]] = field(default_factory=list)
+    baselines: list[Arm] = field(default_factory=list)
+
+    def prepare(self, overrides: Sequence[Sequence[str]], swept_keys: Sequence[str]) -> list[Path]:
+        """Plan arms and write their directories.
+
+        Args:
+            overrides: one list for each arm that was asked for; n_repeats makes several arms of each.
+            swept_keys: the keys that are varied, apart from n_repeats' seed.
+
+        Returns:
+            Directories of all arms to run, baselines first.
+
+        Raises:
+            ConfigError, RecordError: nothing was launched.
+        """
+        repeated = [repeat(self.master, list(words)) for words in overrides]
+        keys = [*swept_keys, *(["seed"] if any(len(group) > 1 for group in repeated) else [])]
+        known = known_arms(self.record) if self.record else {}
+        arms = plan(
+            self.composer,
+            [words for group in repeated for words in group],
+            swept_keys=keys,
+            known=known,
+            checker=Checker(data=self.parts.train_fn is None, benchmarks=self.parts.benchmark is None),
+            baselines=self.parts.train_fn is None and self.parts.inference_factory is None,
+        )
+        if self.record is None:
+            self.record = self._create(arms)
+        own = iter(arm for arm in arms if arm.role == "arm")
+        self.requested = [[next(own) for _ in group] for group in repeated]
+        self.baselines = [arm for arm in arms if arm.role == "baseline"]
+        return write(self.record, [*self.baselines, *(arm for arm in arms if arm.role == "arm")])
+
+    def returns(self) -> list[JobReturn]:
+        """One JobReturn for each requested arm; its value is the success metric, averaged over n_repeats.
+
+        The value of an arm that failed is None: reading it never raises, so that no sweeper stops before the end.
+        """
+        from .collect import read_arm
+
+        found = []
+        for group in self.requested:
+            assert self.record is not None
+            scores = []
+            for arm in group:
+                result = read_arm(ArmView(self.record.arm_directory(arm.name)))
+                metric = arm.config.metadata.success_metric
+                scores.append(result.score(metric) if metric and result.status == "completed" else None)
+            known = [score for score in scores if score is not None]
+            job = JobReturn(overrides=group[0].composed.overrides, cfg=group[0].composed.task)
+            job.status = JobStatus.COMPLETED
+            job.return_value = sum(known) / len(known) if known else None
+            found.append(job)
+        return found
+
+    def close(self) -> None:
+        """The experiment is concluded: nothing more will be written by this process."""
+
+    def _create(self, arms: Sequence[Arm]) -> ExperimentRecord:
+        config = arms[0].config
+        metadata = config.metadata.model_dump(mode="json")
+        return ExperimentRecord.create(
+            self.directory,
+            name=config.name,
+            metadata=metadata,
+            store=config.store.model_dump(mode="json"),
+            launcher=OmegaConf.to_container(self.master.hydra.launcher, resolve=False)
+            if OmegaConf.select(self.master, "hydra.launcher") is not None
+            else None,
+            base_seed=config.base_seed,
+        )
+
+
+def repeat(master: DictConfig, overrides: list[str]) -> list[list[str]]:
+    """An arm's overrides for each of the n_repeats seeds.
+
+    Raises:
+        ConfigError: seeds were given as well.
+    """
+    repeats = int(OmegaConf.select(master, "n_repeats") or 1)
+    if repeats <= 1:
+        return [overrides]
+    if any(word.lstrip("+~").startswith("seed=") for word in overrides):
+        raise ConfigError(
+            f"n_repeats={repeats} and a seed override are two ways to say the same. "
+            "Use n_repeats with base_seed, or -m seed=0,1,2."
+        )
+    first = OmegaConf.select(master, "base_seed")
+    first = OmegaConf.select(master, "seed") if first is None else first
+    return [[*overrides, f"seed={first + number}"] for number in range(repeats)]
+
+
+_begun: dict[Path, Session] = {}
+
+
+def begin(loader: ConfigLoader, master: DictConfig, directory: Path) -> Session:
+    """The session of a directory: a new one, or the one this process began before."""
+    directory = directory.resolve()
+    if directory not in _begun:
+        _begun[directory] = Session(Composer(loader, master), master, directory)
+    return _begun[directory]
+
+
+def begun() -> list[Session]:
+    """Every session that this process began."""
+    return list(_begun.values())
+
+
+def swept_keys(overrides: Sequence[str], fixed: Sequence[str]) -> list[str]:
+    """The keys of an arm's overrides that the sweep varies, given what the command line fixed."""
+    keys = [word.lstrip("+").split("=", 1)[0] for word in overrides if word not in fixed]
+    return [key for key in dict.fromkeys(keys) if not key.startswith(("hydra.", "hydra/")) and key not in ("arm", "group")]
+
+
+def launcher_settings(master: DictConfig) -> dict[str, Any]:
+    """n_jobs and timeout_min of the `isolated` launcher, if that is the one that is configured."""
+    launcher = OmegaConf.select(master, "hydra.launcher")
+    if launcher is None or "n_jobs" not in launcher:
+        return {}
+    return {"n_jobs": launcher.n_jobs, "timeout_min": launcher.timeout_min}

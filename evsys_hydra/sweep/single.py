@@ -1,0 +1,29 @@
+"""A run without -m: an experiment of one arm (or of n_repeats), which ends the same way as a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from .isolated import run_local
+from .plainly import plainly
+from .session import begin, launcher_settings
+
+
+def run_single() -> float | None:
+    """Run the composed config as one arm beside its baseline; returns its success metric."""
+    with plainly():
+        return _run()
+
+
+def _run() -> float | None:
+    master = HydraConfig.instance().cfg
+    assert isinstance(master, DictConfig)
+    session = begin(GlobalHydra.instance().config_loader(), master, Path(master.hydra.runtime.output_dir))
+    directories = session.prepare([list(master.hydra.overrides.task)], [])
+    run_local(session, directories, **launcher_settings(master))
+    value: float | None = session.returns()[0].return_value
+    return value

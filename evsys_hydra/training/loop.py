@@ -1,0 +1,118 @@
+"""The training loop: steps, metrics, in-loop evals, checkpoints, an end. What is minimized is the algorithm's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .batching import Batches
+from .context import TrainContext
+from .errors import TrainingDiverged
+from .saving import Saver
+from .schedule import multiplier, warmup_steps
+from .sft_config import SFTConfig
+from .stepping import Stepper, StepResult
+from .telemetry import Telemetry
+from .validation import Watch, run_in_loop
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass
+class Loop:
+    """One training from its first step, or the one it was stopped at, to its last.
+
+    Args:
+        total: steps to make.
+        autocast: the context of forward passes.
+    """
+
+    config: SFTConfig
+    context: TrainContext
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    batches: Batches
+    stepper: Stepper
+    saver: Saver
+    total: int
+    autocast: Callable[[], AbstractContextManager[object]]
+    done: int = 0
+    stopped_early: bool = False
+    watch: Watch = field(init=False)
+    telemetry: Telemetry = field(init=False)
+    _last_saved: Path | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.config.early_stopping)
+        self.watch.check(self.context.in_loop)
+        self.telemetry = Telemetry(self.context.record, self.total, self.config.log_every)
+        self._warmup = warmup_steps(self.config.warmup, self.total)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, whose weights the model already has."""
+        state = self.saver.restore(path, self.stepper.optimizer)
+        self.done = state["done"]
+        self.stepper.micro_batch_size = state["micro_batch_size"]
+        self.telemetry.restore(state["telemetry"])
+        self.watch.restore(state["watch"])
+        self._last_saved = path
+        self.context.record.event("resumed", step=self.done, checkpoint=path.name)
+
+    def run(self) -> None:
+        """Make the steps that are left.
+
+        Raises:
+            TrainingDiverged, TrainingOutOfMemory, ConfigError
+        """
+        self.model.train()
+        while self.done < self.total and not self.stopped_early:
+            started = time.perf_counter()
+            lr = self.config.lr * multiplier(self.config.schedule, self.done, warmup=self._warmup, total=self.total)
+            result = self.stepper.step(self.batches.at(self.done), lr)
+            if not result.finite:
+                raise self._diverged(result, lr)
+            self.done += 1
+            self.telemetry.add(self.done, result, lr, time.perf_counter() - started)
+            self._validate()
+            if self.done < self.total and not self.stopped_early and self.saver.is_due(self.done):
+                self._save()
+
+    def _validate(self) -> None:
+        values = run_in_loop(self.context.in_loop, self.model, self.tokenizer, self.done, self.autocast)
+        all_scored = self.done >= max((each.every for each in self.context.in_loop), default=0)
+        better = self.watch.is_better(values, self.done, all_scored=all_scored)
+        if better and self.watch.config is not None and self.watch.config.keep_best:
+            path = self.saver.save_best(self.done, self.model, self.tokenizer)
+            self.context.record.checkpoint(path, self.done, final=False, best=self.watch.best)
+        if values and self.watch.is_over:
+            self.stopped_early = True
+            self.context.record.event(
+                "stopped_early", step=self.done, best=self.watch.best, best_step=self.watch.best_step
+            )
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "done": self.done,
+            "micro_batch_size": self.stepper.micro_batch_size,
+            "telemetry": self.telemetry.state(),
+            "watch": self.watch.state(),
+        }
+        self._last_saved = self.saver.save_resumable(
+            self.done, self.model, self.tokenizer, self.stepper.optimizer, state
+        )
+        self.context.record.checkpoint(self._last_saved, self.done, final=False)
+
+    def _diverged(self, result: StepResult, lr: float) -> TrainingDiverged:
+        kept = (
+            f"The last good checkpoint is {self._last_saved}." if self._last_saved else "No checkpoint was saved yet."
+        )
+        return TrainingDiverged(
+            f"step {self.done + 1} of {self.total}: loss {result.loss_sum / result.weight:g}, gradient norm "
+            f"{result.grad_norm:g} at learning rate {lr:g}. {kept} A lower lr, a longer warmup or a smaller "
+            "max_grad_norm may help"
+        )

@@ -1,0 +1,142 @@
+"""One optimizer step: gradients accumulated over parts of the batch, checked, clipped, applied.
+
+Loss and gradients are those of the mean over all trained tokens of the step, however it is cut into parts. A step
+that runs out of memory is tried again in parts of half the size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import TrainingOutOfMemory
+from .seeding import restore_rng_state, rng_state
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Loss(Protocol):
+    """What an algorithm minimizes."""
+
+    def sizes(self, members: Sequence[int]) -> tuple[int, int]:
+        """Tokens of some examples, and the weight that their loss is divided by (tokens trained on)."""
+        ...
+
+    def __call__(self, members: Sequence[int]) -> Tensor:
+        """The summed loss of some examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Args:
+        loss_sum: summed loss before the step.
+        weight: what it is a sum over.
+        tokens: tokens seen.
+        grad_norm: norm of the gradients before clipping.
+    """
+
+    loss_sum: float
+    weight: int
+    tokens: int
+    grad_norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradients are numbers; if not, the step was not applied."""
+        return math.isfinite(self.loss_sum) and math.isfinite(self.grad_norm)
+
+
+@dataclass
+class Stepper:
+    """Makes steps.
+
+    Args:
+        loss: what is minimized.
+        optimizer: has the parameters that are trained.
+        micro_batch_size: examples a forward pass; halved here when memory runs out.
+        max_grad_norm: gradients are scaled down to this norm; None: not.
+        autocast: the context of forward passes.
+        on_halved: told the new micro_batch_size.
+    """
+
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    micro_batch_size: int
+    max_grad_norm: float | None
+    autocast: Callable[[], AbstractContextManager[object]]
+    on_halved: Callable[[int], None]
+
+    def step(self, members: Sequence[int], lr: float) -> StepResult:
+        """One step on some examples; not applied if loss or gradients are not finite.
+
+        Raises:
+            TrainingOutOfMemory: not even one example fits.
+        """
+        import torch
+
+        tokens, weight = self.loss.sizes(members)
+        loss_sum = self._gradients(members, weight)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm or math.inf)
+        summed, grad_norm = torch.stack([loss_sum, norm.float()]).tolist()  # one wait for the device
+        result = StepResult(summed, weight, tokens, grad_norm)
+        if result.finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return result
+
+    def _gradients(self, members: Sequence[int], weight: int) -> Tensor:
+        """Fill the gradients; the summed loss. Out of memory: again in smaller parts, with the same random numbers."""
+        import torch
+
+        state = rng_state()
+        while True:
+            try:
+                return self._accumulate(members, weight)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if min(self.micro_batch_size, len(members)) == 1:
+                    raise TrainingOutOfMemory(
+                        f"one example of {self.loss.sizes(members[-1:])[0]} tokens does not fit into memory ({error}). "
+                        "Set algorithm.max_length lower, algorithm.gradient_checkpointing=true, or train adapters "
+                        "(model.lora)"
+                    ) from error
+            # Outside the except block: the exception no longer holds on to the failed pass's tensors.
+            self.optimizer.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.micro_batch_size = max(1, min(self.micro_batch_size, len(members)) // 2)
+            self.on_halved(self.micro_batch_size)
+            restore_rng_state(state)
+
+    def _accumulate(self, members: Sequence[int], weight: int) -> Tensor:
+        import torch
+
+        total = torch.zeros((), device=self._parameters()[0].device)
+        for start in range(0, len(members), self.micro_batch_size):
+            with self.autocast():
+                loss = self.loss(members[start : start + self.micro_batch_size])
+            (loss / weight).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out (a CPU's is a plain RuntimeError)."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
