@@ -8,9 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from .sweep.resolvers import config_directory, register_resolvers
+from .sweep.hydra_setup import config_directory, set_up_hydra
 
-register_resolvers()
+set_up_hydra()
 
 
 @hydra.main(version_base="1.3", config_path=config_directory(), config_name="config")

@@ -47,17 +47,20 @@ class ArmFailed(EvsysError):
     """A run that ended without completing; its text is the arm's error as it is shown."""
 
 
-def run_arm(directory: Path) -> int:
+def run_arm(directory: Path, record: ArmRecord | None = None) -> int:
     """Run the arm of a directory in this process, inside Hydra's run_job (logging, env_set, on_job_* callbacks).
 
     An arm that is completed already is not run again.
+
+    Args:
+        record: where a rank of a distributed arm records instead of in the arm's directory.
 
     Returns:
         The exit code: 0 completed, 1 failed, 75 if another process is running this arm now.
     """
     if ArmView(directory).state == "completed":
         return 0
-    record = ArmRecord(directory)
+    record = record or ArmRecord(directory)
     try:
         record.start()
     except BlockingIOError:
@@ -120,7 +123,7 @@ def live(config: ExperimentConfig, record: ArmRecord, parts: Parts | None = None
     parts = parts or Parts()
     result = _trained(config, record, parts)
     started = time.monotonic()
-    evals = [] if result.status != "completed" else _evaluate(config, result, record, parts)
+    evals = [] if result.status != "completed" or record.rank else _evaluate(config, result, record, parts)
     seconds = time.monotonic() - started
     record.complete({**_facts(result, record.directory), "eval_seconds": seconds if evals else None})
     return score_of(config, result, evals)

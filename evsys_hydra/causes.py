@@ -21,7 +21,10 @@ def describe(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """The cause behind an exception that ended an arm."""
+    """The cause behind an exception that ended an arm; one that knows it has it as `arm_cause`."""
+    known: Cause | None = getattr(error, "arm_cause", None)
+    if known is not None:
+        return known
     if isinstance(error, KeyboardInterrupt):
         return "cancelled"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):

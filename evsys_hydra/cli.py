@@ -82,12 +82,29 @@ def logs(
 @app.command()
 def resume(
     directory: Directory,
+    overrides: Annotated[list[str] | None, typer.Argument(help="SLURM: hydra.launcher.partition=gpu, ...")] = None,
     n_jobs: Annotated[int | None, typer.Option(help="Arms at a time; default as the sweep had it.")] = None,
 ) -> None:
-    """Run the arms that have not completed, on this machine, and conclude."""
+    """Run the arms that have not completed where the sweep ran them, this machine or SLURM, and conclude."""
+    from .slurm.resume import resume_on_slurm, was_on_slurm
     from .sweep.resume import resume as run
 
+    if was_on_slurm(experiment(directory)):
+        sys.exit(resume_on_slurm(experiment(directory), overrides or []))
     sys.exit(0 if run(experiment(directory), n_jobs=n_jobs).status == "completed" else 1)
+
+
+@app.command()
+def cancel(
+    directory: Directory,
+    arm: Annotated[str | None, typer.Argument(help="Name of an arm; without: all of them.")] = None,
+    json: Json = False,
+) -> None:
+    """Cancel what an experiment has queued or running on SLURM; the rest is concluded."""
+    from .slurm.cancel import cancel as run
+
+    names = run(experiment(directory), arm)
+    print_json(names) if json else print(f"cancelled: {', '.join(names) or 'nothing was queued or running'}")
 
 
 @app.command()
@@ -104,6 +121,43 @@ def conclude(directory: Directory, json: Json = False) -> None:
     else:
         show_result(result, where)
     sys.exit(0 if result.status == "completed" else 1)
+
+
+@app.command()
+def sync(
+    directories: Annotated[list[Path], typer.Argument(help="Experiments' directories.")],
+    store: Annotated[str, typer.Option(help="auto, local or gateway.")] = "auto",
+    rebuild: Annotated[bool, typer.Option(help="Make the local store's records again from the directories.")] = False,
+    json: Json = False,
+) -> None:
+    """Send records that the store does not have yet."""
+    from .config import KindConfig
+    from .store import open_store
+    from .store.sync import rebuild as run_rebuild
+    from .store.sync import sync as run
+
+    opened = open_store(KindConfig(kind=store))
+    where = [experiment(directory) for directory in directories]
+    reports = run_rebuild(opened, where) if rebuild else [run(directory, opened) for directory in where]
+    if json:
+        print_json([{"directory": str(path), **vars(report)} for path, report in zip(where, reports, strict=True)])
+    else:
+        print("\n".join(f"{path}: {report}" for path, report in zip(where, reports, strict=True)))
+    sys.exit(1 if any(report.error for report in reports) else 0)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="DIRECTORY or DIRECTORY:group.")],
+    second: Annotated[str, typer.Argument(help="DIRECTORY or DIRECTORY:group.")],
+    show: Annotated[int, typer.Option(help="How many of the tasks that flipped are shown with both outputs.")] = 5,
+    json: Json = False,
+) -> None:
+    """Two groups of any two experiments that share a benchmark, paired by task, with the tasks that flipped."""
+    from .sweep.compare import compare_groups
+
+    result = compare_groups(first, second)
+    print_json(result.facts) if json else print(result.text(show))
 
 
 @app.command("list")

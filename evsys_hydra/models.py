@@ -129,7 +129,8 @@ def load_tokenizer(model: ModelConfig, checkpoint: Path | str | None = None) -> 
         if source.gguf_file is not None and not (Path(name) / "tokenizer_config.json").is_file():
             arguments["gguf_file"] = source.gguf_file
     with _explained("tokenizer", name):
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=_local_only(name), **arguments)
+        found = _located(name, model.revision)
+        tokenizer = AutoTokenizer.from_pretrained(found, local_files_only=Path(found).is_dir(), **arguments)
     if model.chat_template is not None:
         tokenizer.chat_template = Path(model.chat_template).expanduser().read_text()
     if tokenizer.pad_token is None:
@@ -203,13 +204,22 @@ def _load_weights(model: ModelConfig, source: Source, dtype: torch.dtype) -> Pre
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # an arm's log has no use for bars
 
     with _explained("model", source.name):
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source.name,
+        found = _located(source.name, model.revision)
+        loading = AutoModelForCausalLM.from_pretrained(
+            found,
             dtype=dtype,
             revision=model.revision,
             gguf_file=source.gguf_file,
             trust_remote_code=model.trust_remote_code,
-            local_files_only=_local_only(source.name),
+            local_files_only=Path(found).is_dir(),
+            output_loading_info=True,
+        )
+    loaded, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loading)
+    absent = sorted(report["missing_keys"])
+    if absent:  # transformers would go on with random numbers in their place
+        raise ConfigError(
+            f"the files of model {source.name!r} lack {len(absent)} of its weights ({', '.join(absent[:3])}, ...): "
+            "it is no causal language model, or its files are incomplete"
         )
     return loaded if source.gguf_file is None else _plain(loaded, dtype)
 
@@ -226,9 +236,24 @@ def _plain(loaded: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return plain
 
 
-def _local_only(name: str) -> bool:
-    """Never touch the network for a directory, nor when HF_HUB_OFFLINE is set (even after the hub was imported)."""
-    return Path(name).is_dir() or os.environ.get("HF_HUB_OFFLINE", "").lower() not in _OFFLINE_OFF
+def _located(name: str, revision: str | None) -> str:
+    """A directory or hub name to load from; with HF_HUB_OFFLINE the hub's cache, so that nothing asks the network.
+
+    (The hub's libraries read HF_HUB_OFFLINE when they are imported, which in a fork server is before an arm sets it.)
+    """
+    if Path(name).is_dir() or not _is_offline():
+        return name
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(name, revision=revision, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise OSError("it is not in the hub's cache.") from error
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() not in _OFFLINE_OFF
 
 
 @contextmanager
@@ -240,11 +265,8 @@ def _explained(what: str, name: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if Path(name).is_dir():
             remedy = f"Check the files in {name}."
-        elif _local_only(name):
-            remedy = (
-                "HF_HUB_OFFLINE is set and the hub's cache does not have it: give a directory, or unset "
-                f"HF_HUB_OFFLINE, or run `hf download {name}` first."
-            )
+        elif _is_offline():
+            remedy = f"HF_HUB_OFFLINE is set: give a directory, or unset it, or run `hf download {name}` first."
         else:
             remedy = "Check the name, the revision and your access to the hub, or give a directory."
         raise ConfigError(f"cannot load the {what} {name!r}: {reason} {remedy}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .metrics import TaskSamples
-from .tasks import at_path
+from .task import at_path
 
 
 def breakdowns(tasks: Sequence[TaskSamples], keys: Iterable[str]) -> dict[str, dict[str, dict[str, float]]]:

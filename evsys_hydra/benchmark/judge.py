@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..causes import describe
 from ..inference.client import InferenceClient, Request, Result
-from .tasks import LlmJudge, Task
+from .task import LlmJudge, Task
 from .worker import Outcome
 
 JudgeFactory = Callable[[str], InferenceClient]
@@ -48,14 +48,13 @@ class Judges:
     """
 
     def __init__(self, models: Collection[str], open_judge: JudgeFactory | None = None) -> None:
-        if models and open_judge is None:
-            from ..inference.api import open_judge
         self._queues: dict[str, queue.SimpleQueue[_Case | None]] = {}
         self._threads: list[threading.Thread] = []
         for model in sorted(models):
-            assert open_judge is not None
             cases: queue.SimpleQueue[_Case | None] = queue.SimpleQueue()
-            thread = threading.Thread(target=_serve, args=(open_judge(model), cases), name="judge", daemon=True)
+            thread = threading.Thread(
+                target=_serve, args=((open_judge or _by_environment)(model), cases), name="judge", daemon=True
+            )
             thread.start()
             self._queues[model] = cases
             self._threads.append(thread)
@@ -89,6 +88,12 @@ def parse_score(text: str) -> float | None:
     found = _SCORE.findall(text)
     score = float(found[-1]) if found else None
     return score if score is not None and 0.0 <= score <= 1.0 else None
+
+
+def _by_environment(model: str) -> InferenceClient:
+    from ..inference.api import open_model  # httpx: only for benchmarks that have a judge
+
+    return open_model(model)
 
 
 def _serve(client: InferenceClient, cases: queue.SimpleQueue[_Case | None]) -> None:

@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import mmap
 import os
 import pickle
 import queue
-import socket
-import struct
-import subprocess
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 
 from ..errors import EvaluationError
-from .worker import Job, Outcome, Setup, command
+from .process import Lost, VerifierProcess
+from .worker import Job, Outcome, Setup
 
-START_LIMIT_S = 120.0
-GROW_AFTER_S = 0.3
 MAX_BATCH = 512
 Deliver = Callable[[Outcome], None]
 
@@ -50,7 +43,7 @@ class VerifierPool:
         self._threads: list[threading.Thread] = []
         self._state = threading.Condition()
         self._open = 0
-        self._grow(_Worker(setup))
+        self._grow(VerifierProcess(setup))
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Verify later; `deliver` is called with the outcome from another thread."""
@@ -76,12 +69,12 @@ class VerifierPool:
         """Whether this is the process that made the pool."""
         return self._pid == os.getpid()
 
-    def _grow(self, worker: _Worker | None = None) -> None:
+    def _grow(self, worker: VerifierProcess | None = None) -> None:
         thread = threading.Thread(target=self._serve, args=(worker,), name="verifiers", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _serve(self, worker: _Worker | None) -> None:
+    def _serve(self, worker: VerifierProcess | None) -> None:
         size = 16
         while (first := self._queue.get()) is not None:
             batch = [first]
@@ -99,12 +92,12 @@ class VerifierPool:
         if worker is not None:
             worker.end()
 
-    def _verify(self, worker: _Worker | None, batch: Sequence[tuple[Job, Deliver]]) -> _Worker | None:
+    def _verify(self, worker: VerifierProcess | None, batch: Sequence[tuple[Job, Deliver]]) -> VerifierProcess | None:
         """Deliver an outcome for each job of a batch; gives back the worker, another one if it had to be replaced."""
         while batch:
             done = 0
             try:
-                worker = worker or _Worker(self.setup)
+                worker = worker or VerifierProcess(self.setup)
                 worker.send([job for job, _ in batch])
                 while done < len(batch):
                     outcomes = worker.receive(self._backlog)
@@ -112,7 +105,7 @@ class VerifierPool:
                         self._deliver(deliver, outcome)
                     done += len(outcomes)
                 return worker
-            except _Lost as lost:
+            except Lost as lost:
                 worker = None
                 culprit = max(done, lost.place)
                 job, deliver = batch[culprit]
@@ -141,95 +134,6 @@ class VerifierPool:
         """Called while a batch takes long: start another process if answers are waiting."""
         if not self._queue.empty() and len(self._threads) < self._max_workers:
             self._grow()
-
-
-class _Lost(Exception):
-    """A worker that hung or died; `place` is where in the batch it was."""
-
-    def __init__(self, why: str, place: int) -> None:
-        super().__init__(why)
-        self.place = place
-
-
-class _Worker:
-    """One verifier process, seen from the parent."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._limit = setup.time_limit
-        ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as shared, theirs:
-            shared.truncate(8)
-            self._place = mmap.mmap(shared.fileno(), 8)
-            fds = (theirs.fileno(), shared.fileno())
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(
-                command(*fds), pass_fds=fds, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-            )
-        self._connection = Connection(ours.detach())
-        try:
-            self._connection.send_bytes(pickle.dumps(setup))
-            answer = self._connection.recv() if self._connection.poll(START_LIMIT_S) else "it did not start in time"
-        except (EOFError, OSError):
-            answer = f"its process ended with {self._process.wait()}"
-        if answer != "ready":
-            self.kill()
-            raise EvaluationError(f"the verifiers could not be loaded in a process of their own: {answer}")
-
-    def send(self, jobs: list[Job]) -> None:
-        """Hand a batch over."""
-        struct.pack_into("q", self._place, 0, -1)
-        data = pickle.dumps(jobs)
-        try:
-            self._connection.send_bytes(data)
-        except OSError:
-            self._raise_dead()
-
-    def receive(self, waiting: Callable[[], None]) -> list[Outcome]:
-        """The next outcomes.
-
-        Raises:
-            _Lost: the process died, or took longer than its limit for one job (it is killed then).
-        """
-        place, since = -2, time.monotonic()
-        try:
-            while not self._connection.poll(min(GROW_AFTER_S, self._limit)):
-                now = struct.unpack_from("q", self._place, 0)[0]
-                if now != place:
-                    place, since = now, time.monotonic()
-                elif time.monotonic() - since > self._limit:
-                    self.kill()
-                    raise _Lost(f"took longer than {self._limit:g} s and was stopped", place)
-                waiting()
-            received: list[Outcome] = pickle.loads(self._connection.recv_bytes())
-            return received
-        except (EOFError, OSError):
-            self._raise_dead()
-            raise
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
-
-    def end(self) -> None:
-        """Let the process end by itself."""
-        self._connection.close()
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _raise_dead(self) -> None:
-        try:
-            code = self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:  # it closed its socket and lives on
-            self._process.kill()
-            code = self._process.wait()
-        self._connection.close()
-        how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        raise _Lost(f"its process died ({how})", struct.unpack_from("q", self._place, 0)[0])
 
 
 _pools: dict[Setup, VerifierPool] = {}

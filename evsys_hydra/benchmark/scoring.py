@@ -21,9 +21,10 @@ from .breakdown import breakdowns
 from .judge import JudgeFactory, Judges
 from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
-from .predictions import PredictionFile, PredictionRow, fingerprint, prediction_row, sample_seed
-from .results import BenchmarkScore
-from .tasks import Benchmark, InProcess, LlmJudge, Task
+from .predictions import PredictionFile, fingerprint, prediction_row, sample_seed
+from .results import BenchmarkScore, PredictionRow
+from .task import InProcess, LlmJudge, Task
+from .tasks import Benchmark
 from .verification import setup_of, unusable
 from .worker import Job, Outcome
 
@@ -114,6 +115,7 @@ class _Scorer:
         self._seen: set[int] = set()
         self._rows: dict[tuple[str, int], PredictionRow] = {}
         self._said = time.monotonic()
+        self._stopped = False
 
     def run(self, client: InferenceClient, requests: Sequence[Request]) -> dict[tuple[str, int], PredictionRow]:
         """Generate, verify and write every sample; the rows by task and sample."""
@@ -123,8 +125,10 @@ class _Scorer:
             results = client.generate(requests, self._take)
         except Exception as error:
             lost = describe(error)
-        except BaseException:  # stopped from outside: what is done stays on disk
-            self._file.close()
+        except BaseException:  # stopped from outside: what is done stays on disk, what is being verified is dropped
+            with self._lock:
+                self._stopped = True
+                self._file.close()
             raise
         for index in range(len(self._samples)):  # a client need not call back, and may give up in the middle
             self._take(index, results[index] if index < len(results) else Result(error=lost))
@@ -164,6 +168,8 @@ class _Scorer:
             self._file.mark, sample.task, sample.index, result.text, outcome.reward, outcome.error, facts
         )
         with self._lock:
+            if self._stopped:
+                return
             self._rows[sample.task.task_id, sample.index] = row
             self._file.write(row)
             due = self._on_progress is not None and time.monotonic() - self._said >= PROGRESS_EVERY_S

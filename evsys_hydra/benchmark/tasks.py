@@ -1,4 +1,4 @@
-"""Tasks and benchmarks: what is asked, and how an answer is checked.
+"""Benchmarks: named lists of tasks, from a folder or made by code.
 
 A benchmark is a folder with `tasks.jsonl` (one task a line) and an optional `metadata.yaml`, or rows made by code.
 Reading one finds every bad line, and names it by file and line.
@@ -11,73 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import Field, ValidationError
 
 from .. import registry
-from ..config import BenchmarkConfig, ChatTemplate, Strict
+from ..config import BenchmarkConfig, ChatTemplate
 from ..errors import DataError
-from ..problems import describe_validation
+from .reading import read_metadata, read_tasks
+from .task import E2B, InProcess, LlmJudge, Task, at_path
 
 if TYPE_CHECKING:
     from ..inference.client import InferenceClient, PlainClient
     from .results import BenchmarkScore
 
-MAX_SHOWN = 10
-
-
-class InProcess(Strict):
-    """Checked by a registered verifier, called as `fn(output, expected, params) -> reward`."""
-
-    kind: Literal["in_process"]
-    fn_name: str
-    """Which registered verifier."""
-    expected: Any = None
-    """What the verifier compares with."""
-    params: dict[str, Any] = {}
-    """The verifier's settings."""
-
-
-class LlmJudge(Strict):
-    """Judged by an API model that reads the rubric and gives a score."""
-
-    kind: Literal["llm_judge"]
-    judge_model: str
-    """Name of the judging model."""
-    rubric: str
-    """What a good answer is, for the judge."""
-    expected: Any = None
-    """A reference answer shown to the judge; null: none."""
-
-
-class E2B(Strict):
-    """Checked by running code in a sandbox."""
-
-    kind: Literal["e2b"]
-    dockerfile: str
-    test_sh: str
-    test_state_py: str
-    expected: Any = None
-
-
-Verifier = Annotated[InProcess | LlmJudge | E2B, Field(discriminator="kind")]
-
-
-class Task(Strict):
-    """One task: an instruction, and how an answer to it is checked."""
-
-    task_id: str = Field(min_length=1)
-    """Unique in its benchmark."""
-    instruction: str
-    """What the model is asked."""
-    verifier: Verifier
-    """How an answer is checked."""
-    system_prompt: str | None = None
-    """System message of this task; null: the benchmark entry's."""
-    metadata: dict[str, Any] = {}
-    """Anything about the task; breakdown_keys and cluster_key are paths into it."""
+__all__ = ["E2B", "Benchmark", "InProcess", "LlmJudge", "Task", "check_benchmark"]
 
 
 @dataclass
@@ -116,9 +64,9 @@ class Benchmark:
         if not file.is_file():
             what = "no tasks.jsonl in" if root.is_dir() else "no such benchmark folder:"
             raise DataError(f"{what} {root} (looked for {file.absolute()})")
-        metadata = _metadata(root / "metadata.yaml")
+        metadata = read_metadata(root / "metadata.yaml")
         lines = enumerate(file.read_bytes().splitlines(), start=1)
-        tasks = _read((f"{file}:{number}", line) for number, line in lines if line.strip())
+        tasks = read_tasks((f"{file}:{number}", line) for number, line in lines if line.strip())
         if not tasks:
             raise DataError(f"{file}: the file has no tasks")
         return cls(str(metadata.get("name") or root.absolute().name), tasks, metadata, root)
@@ -132,7 +80,7 @@ class Benchmark:
         Raises:
             DataError: every bad row (the first ten shown).
         """
-        tasks = _read((f"{name}: row {number}", row) for number, row in enumerate(rows, start=1))
+        tasks = read_tasks((f"{name}: row {number}", row) for number, row in enumerate(rows, start=1))
         if not tasks:
             raise DataError(f"{name}: the benchmark has no tasks")
         return cls(name, tasks, dict(metadata or {}))
@@ -193,7 +141,8 @@ class Benchmark:
             metrics=list(metrics),
             chat_template=chat_template or ChatTemplate(),
         )
-        return score(self, as_client(client), entry, seed=seed, predictions=predictions and Path(predictions))
+        path = Path(predictions) if predictions is not None else None
+        return score(self, as_client(client), entry, seed=seed, predictions=path)
 
 
 def check_benchmark(entry: BenchmarkConfig) -> list[str]:
@@ -214,72 +163,3 @@ def check_benchmark(entry: BenchmarkConfig) -> list[str]:
                 f"benchmark.{name}: no task has {key!r} in its metadata; it has {', '.join(known) or 'nothing'}"
             )
     return problems
-
-
-def at_path(metadata: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted path; None if there is nothing. A key that itself has dots is matched first."""
-    if key in metadata:
-        return metadata[key]
-    value: Any = metadata
-    for step in key.split("."):
-        if not isinstance(value, Mapping) or step not in value:
-            return None
-        value = value[step]
-    return value
-
-
-def _metadata(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    import yaml
-
-    try:
-        read = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if read is not None and not isinstance(read, dict):
-        raise DataError(f"{file}: must be a mapping, it is a {type(read).__name__}")
-    return read or {}
-
-
-def _read(rows: Iterable[tuple[str, bytes | Mapping[str, Any] | Task]]) -> list[Task]:
-    tasks: list[Task] = []
-    problems: list[str] = []
-    first: dict[str, str] = {}
-    for where, row in rows:
-        try:
-            task = _task(row)
-        except (ValidationError, orjson.JSONDecodeError) as error:
-            problems += [f"{where}: {problem}" for problem in _describe(error)]
-            continue
-        problems += [f"{where}: {problem}" for problem in _verifier_problems(task)]
-        if task.task_id in first:
-            problems.append(f"{where}: task_id {task.task_id!r} is already that of {first[task.task_id]}")
-        first.setdefault(task.task_id, where)
-        tasks.append(task)
-    if problems:
-        more = [f"... and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
-        raise DataError("\n".join(problems[:MAX_SHOWN] + more))
-    return tasks
-
-
-def _task(row: bytes | Mapping[str, Any] | Task) -> Task:
-    if isinstance(row, Task):
-        return row
-    return Task.model_validate(orjson.loads(row) if isinstance(row, bytes) else dict(row))
-
-
-def _describe(error: ValidationError | orjson.JSONDecodeError) -> list[str]:
-    if isinstance(error, ValidationError):
-        return describe_validation(error, Task)
-    return [f"not JSON: {error}"]
-
-
-def _verifier_problems(task: Task) -> list[str]:
-    if not isinstance(task.verifier, InProcess):
-        return []
-    try:
-        registry.verifiers.get(task.verifier.fn_name)
-    except registry.UnknownKind as error:
-        return [f"verifier.fn_name: {error}"]
-    return []

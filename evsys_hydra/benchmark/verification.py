@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import registry
 from ..errors import ConfigError
-from .tasks import E2B, InProcess, Task
+from .task import E2B, InProcess, Task
 from .worker import Setup
 
 MAX_SHOWN = 3
@@ -42,7 +42,7 @@ def setup_of(tasks: Iterable[Task], time_limit: float) -> Setup:
         ConfigError: a verifier that can be given to no other process.
         UnknownKind: a verifier that nothing registered.
     """
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     names = sorted({name for task in tasks if (name := _fn_name(task)) is not None})
     targets: dict[str, Any] = {name: registry.verifiers.get(name).target for name in names}

@@ -25,10 +25,11 @@ from .prompts import PromptStyle, common_prefix, stop_tokens, tokenize
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from .decoding import Decoder, Prefix, Row
+    from .decoding import Decoder
+    from .rows import Prefix, Row
 
 OnResult = Callable[[int, Result], None]
-CPU_BATCH = 64
+CPU_BATCH = 128
 GPU_BATCH = 256
 MIN_PREFIX = 16
 """A shorter shared beginning costs more to hand around than to compute again."""
@@ -39,7 +40,7 @@ class LocalInference(KindConfig):
 
     kind: Literal["local"] = "local"
     batch_size: int | None = Field(None, ge=1)
-    """Most answers at a time; null: found from the free memory, at most 64 on a CPU and 256 on a GPU."""
+    """Most answers at a time; null: found from the free memory, at most 128 on a CPU and 256 on a GPU."""
     dtype: Literal["model", "float32", "bfloat16", "float16"] = "model"
     """Precision of the weights while evaluating; model: as model.dtype says."""
     prompt: PromptStyle = "auto"
@@ -111,7 +112,7 @@ class LocalClient:
 
     def _rows(self, requests: Sequence[Request], finish: OnResult) -> list[Row]:
         """The requests that have a prompt that fits, longest first: if memory runs out, it does so at once."""
-        from .decoding import Row
+        from .rows import Row
 
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []

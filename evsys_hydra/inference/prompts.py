@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..causes import describe
 from .client import Request
@@ -49,7 +49,7 @@ def stop_tokens(model_ids: int | Sequence[int] | None, tokenizer: PreTrainedToke
     return frozenset([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])
 
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def common_prefix(prompts: Sequence[list[int]]) -> int:
     """How many tokens all prompts begin with; at least one token of each prompt is left out of it."""
     if len(prompts) < 2:
         return 0
@@ -59,7 +59,7 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _render(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
-    thinking = {} if request.enable_thinking is None else {"enable_thinking": request.enable_thinking}
+    thinking: dict[str, Any] = {} if request.enable_thinking is None else {"enable_thinking": request.enable_thinking}
     text = tokenizer.apply_chat_template(
         [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False, **thinking
     )

@@ -14,6 +14,7 @@ from .phrases import LISTED, count, interval, names, number, probability
 
 Row = Mapping[str, object]
 COMPLETED = ("completed", "ok")
+UNFINISHED = ("pending", "running")
 
 
 def write_conclusion(
@@ -26,8 +27,9 @@ def write_conclusion(
 
     Args:
         verdict: what `rank` returned, or None if the experiment has no success metric.
-        arms: one mapping an arm: name, group, status ("completed" or "ok" for success; anything else counts as failed),
-            score (the success metric, or None) and for a failed arm error and cause (text or None).
+        arms: one mapping an arm: name, group, status ("completed" or "ok" for success, "pending" or "running" for what
+            has not ended; anything else counts as failed), score (the success metric, or None) and for a failed arm
+            error and cause (text or None).
         metric_name: as the sentences should call it; the verdict's metric by default.
         hypothesis_text: the experiment's hypothesis in the user's words, quoted.
 
@@ -78,7 +80,7 @@ def _claim(verdict: Row, metric: str) -> str:
         return f"No inference is possible: {verdict['reason']}. In order of {metric} only: {order}."
     top = ranking[0]
     if kind == "single_arm":
-        return f"Only one group was ranked: {top}, at {metric} {_score(verdict, top)}; it has no rival to compare."
+        return f"Only one group was ranked: {top}, at {metric} {_score(verdict, top)}; it has no rival."
     corrected = cast(float, verdict["best_score_corrected"])
     scored = f"{metric} {_score(verdict, top)}, or {number(corrected)} corrected for being picked as the highest"
     if kind == "winner":
@@ -206,6 +208,8 @@ def _unranked(verdict: Row, arms: Sequence[Row]) -> str:
 def _why(entry: Row, arm: Row | None, verdict: Row) -> str:
     if entry["reason"] == "incomplete":
         return f"incomplete, scored on {entry['tasks_scored']} of {verdict['n_tasks']} tasks"
+    if arm and arm["status"] in UNFINISHED:
+        return "not finished"
     if entry["reason"] == "no_score":
         return "no score"
     details = [" ".join(str(arm[field]).split()) for field in ("cause", "error") if arm and arm.get(field)]
@@ -229,10 +233,13 @@ def _evsys(verdict: Row | None, arms: Sequence[Row], metric: str | None) -> str:
     if not arms:
         return ""
     done = [arm for arm in arms if arm["status"] in COMPLETED]
-    failed = [str(arm["name"]) for arm in arms if arm["status"] not in COMPLETED]
-    if not done:
+    open_arms = [str(arm["name"]) for arm in arms if arm["status"] in UNFINISHED]
+    failed = [str(arm["name"]) for arm in arms if arm["status"] not in (*COMPLETED, *UNFINISHED)]
+    if not done and not open_arms:
         return f"All {len(arms)} arms failed."
     sentences = []
+    if open_arms:
+        sentences.append(f"Not finished: {names(open_arms)}; this is what the others say so far.")
     top = highest_arm(verdict, arms) if metric else None
     if top is not None:
         sentences.append(f"Best arm: {top['name']} at {metric}={cast(float, top['score']):.4f}.")

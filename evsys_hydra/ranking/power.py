@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .analysis import FEWEST_UNITS
 from .distributions import normal_cdf, normal_quantile, t_quantile
 from .pairs import PairTests
 from .reading import read_worst
@@ -15,7 +16,6 @@ from .scores import collect
 from .table import read_table
 
 POWER = 0.8
-FEWEST_UNITS = 6
 # Assumptions when no pilot is given; every one is returned with the answer.
 BASE_RATE = 0.5
 CORRELATION = 0.5
@@ -99,7 +99,7 @@ def detectable(
         TableError: for a malformed pilot.
     """
     _check(n_tasks, n_seeds, n_groups, base_rate, correlation, seed_sd, alpha)
-    variance, seed_variance, assumptions = _components(pilot, base_rate, correlation, seed_sd)
+    variance, seed_variance, assumptions = _components(pilot, n_seeds, base_rate, correlation, seed_sd)
     seed = seed_variance / n_seeds if n_seeds > 1 else 0.0
     total = variance / n_tasks + 2.0 * seed
     gap: float | None = None
@@ -122,10 +122,14 @@ def detectable(
 
 
 def _components(
-    pilot: Mapping[str, object] | None, base_rate: float | None, correlation: float | None, seed_sd: float | None
+    pilot: Mapping[str, object] | None,
+    n_seeds: int,
+    base_rate: float | None,
+    correlation: float | None,
+    seed_sd: float | None,
 ) -> tuple[float, float, dict[str, object]]:
     """(variance of one task's paired difference, seed variance of a run's mean, what was assumed)."""
-    measured = _pilot_components(pilot) if pilot is not None else None
+    measured = _pilot_components(pilot, n_seeds) if pilot is not None else None
     if measured is not None:
         variance, pilot_seed, pairs = measured
         seed_source = "assumed" if pilot_seed is None or seed_sd is not None else "pilot"
@@ -154,9 +158,10 @@ def _components(
     return 2.0 * rate * (1.0 - rate) * (1.0 - rho), sd**2, assumptions
 
 
-def _pilot_components(pilot: Mapping[str, object]) -> tuple[float, float | None, int] | None:
+def _pilot_components(pilot: Mapping[str, object], n_seeds: int) -> tuple[float, float | None, int] | None:
     """Mean variance of a task's paired difference over all pairs, mean seed variance (None without replicates), pairs.
 
+    The part that is noise between runs (the residual) is taken from the pilot's number of seeds to n_seeds.
     None where the pilot has fewer than two groups, six tasks, or any variance at all.
     """
     table = read_table(pilot)
@@ -168,8 +173,11 @@ def _pilot_components(pilot: Mapping[str, object]) -> tuple[float, float | None,
     if reading.task.n_units < FEWEST_UNITS:
         return None
     i, j = np.triu_indices(len(groups), k=1)
-    variance = float(np.mean(reading.task_variance(i, j))) * reading.task.n_units
-    seed = float(np.mean(reading.seeds.net)) if reading.seeds.replicated else None
+    seeds = reading.seeds
+    change = seeds.residual * (1.0 / n_seeds - 1.0 / seeds.counts)
+    over_tasks = np.maximum(reading.task_variance(i, j) + change[i] + change[j], 0.0)
+    variance = float(np.mean(over_tasks)) * reading.task.n_units
+    seed = float(np.mean(seeds.net)) if seeds.replicated else None
     return (variance, seed, len(i)) if variance > 0 else None
 
 

@@ -99,7 +99,7 @@ class Reading:
         seed_df = np.divide(seed**2, spread, out=np.ones_like(total), where=usable)
         seed_df = np.minimum(seed_df, max(seeds.total_df, 1.0))
         df = 1.0 / ((1.0 - share) ** 2 / self.df_task + share**2 / seed_df)
-        few = usable & (seed_df < FEW_SEED_DF)
+        few = usable & (seed_df < FEW_SEED_DF - 1e-6)
         if few.any():
             weighted = (1 - share) * t_quantile(0.975, self.df_task) + share * t_quantile(0.975, seed_df)
             df = np.where(few, matching_df(weighted), df)

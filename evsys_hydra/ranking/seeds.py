@@ -57,18 +57,19 @@ def seed_variance(values: Floats, run_group: NDArray[np.intp], fixed: NDArray[np
     """
     k = len(fixed)
     counts = np.bincount(run_group, minlength=k).astype(float)
-    own = np.zeros((2, k))
-    for group in np.flatnonzero(counts >= 2):
-        own[:, group] = _between_runs(values[run_group == group])
     df = counts - 1.0
     total_df = float(df.sum())
     if total_df == 0 or values.shape[1] == 0:
         none = np.zeros(k)
         return SeedVariance(counts, none, none, none, none, np.ones(k), 0.0, np.zeros(k, dtype=bool))
+    own = np.zeros((2, k))
+    for group in np.flatnonzero(counts >= 2):
+        own[:, group] = _between_runs(values[run_group == group])
     pooled = own @ df / total_df
-    own_net, pooled_net = np.maximum(own[0] - own[1], 0.0), max(pooled[0] - pooled[1], 0.0)
+    own_net, pooled_net = _without_residual(own), float(_without_residual(pooled))
     few, single = (counts >= 2) & (counts < OWN_FROM), (counts == 1) & ~fixed
-    from_pool = (few & (own_net <= pooled_net)) | single
+    # Ties are common with few discrete scores; rounding must not decide them.
+    from_pool = (few & (own_net <= pooled_net * (1 + 1e-9))) | single
     own_df = (counts >= OWN_FROM) | (few & _unstable(own[0], df))
     return SeedVariance(
         counts=counts,
@@ -80,6 +81,12 @@ def seed_variance(values: Floats, run_group: NDArray[np.intp], fixed: NDArray[np
         total_df=total_df,
         pooled_single=single,
     )
+
+
+def _without_residual(parts: Floats) -> Floats:
+    """raw - residual of parts (raw, residual), at least 0, and 0 where only rounding is left."""
+    net = parts[0] - parts[1]
+    return np.where(net > 1e-9 * parts[0], net, 0.0)
 
 
 def _between_runs(runs: Floats) -> tuple[float, float]:
@@ -99,4 +106,4 @@ def _unstable(raw: Floats, df: Floats) -> NDArray[np.bool_]:
     testable = (df > 0) & (rest_df > 0)
     rest = np.divide(raw @ df - raw * df, rest_df, out=np.zeros_like(raw), where=testable)
     limit = f_quantile(UNSTABLE, np.maximum(df, 1.0), np.maximum(rest_df, 1.0))
-    return np.asarray(testable & (raw > limit * rest))
+    return np.asarray(testable & (raw > limit * rest * (1 + 1e-9)))

@@ -232,9 +232,9 @@ def _hypothesis(raw: object, arms: list[Arm], problems: list[str]) -> tuple[str,
 def _min_effect(raw: object, problems: list[str]) -> float | None:
     if raw is None:
         return None
-    if _is_number(raw) and raw > 0:  # type: ignore[operator]
+    if _is_number(raw) and raw >= 0:  # type: ignore[operator]
         return float(raw)  # type: ignore[arg-type]
-    problems.append(f"min_effect is {_show(raw)}; it must be a positive number in the metric's units, or null")
+    problems.append(f"min_effect is {_show(raw)}; it must be a number from 0, in the metric's units, or null")
     return None
 
 

@@ -80,9 +80,15 @@ def _frame(table: Table, collected: Collected) -> dict[str, object]:
         "min_effect": table.min_effect,
         "alpha": table.alpha,
         "power": POWER,
-        "reason": "no arm has a score" if collected.scores is None else "no ranked group has a score",
+        "reason": _nothing_to_rank(collected),
         "notes": [],
     }
+
+
+def _nothing_to_rank(collected: Collected) -> str:
+    if any(arm.reason == "incomplete" for arm in collected.unranked):
+        return "every arm with scores lacks more than a fifth of the tasks"
+    return "no arm has a score" if collected.scores is None else "no ranked group has a score"
 
 
 def _ranking(table: Table, analysis: Analysis) -> dict[str, object]:

@@ -43,6 +43,9 @@ class ArmRecord:
         directory: the arm's directory; must exist.
     """
 
+    rank = 0
+    """Which process of a distributed arm; all but the first only train."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.attempt = 1
@@ -62,15 +65,16 @@ class ArmRecord:
         """
         self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        earlier = read_json(self.directory / "status.json") or {}
-        if earlier.get("state") in ("running", "completed", "failed"):
-            self.attempt = int(earlier.get("attempt", 0)) + 1
-            self._keep_attempt(int(earlier.get("attempt", 1)))
+        known = (read_json(self.directory / name) or {} for name in ("status.json", "exit.json"))
+        earlier = max(int(facts.get("attempt", 0)) for facts in known)  # exit.json alone: it never got to start
+        if earlier:
+            self.attempt = earlier + 1
+            self._keep_attempt(earlier)
         self._write_status(
             state="running",
             attempt=self.attempt,
             started=time.time(),
-            node=socket.gethostname(),
+            node=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             pid=os.getpid(),
             job_id=os.environ.get("SLURM_JOB_ID"),
         )

@@ -17,6 +17,18 @@ from .sqlite.database import Database
 from .sqlite.datasets import Datasets
 from .sqlite.outcomes import Outcomes
 from .sqlite.projects import Experiments, Projects
+from .sqlite.schema import CHECKPOINTS, DATASETS, EVALS, EXPERIMENTS, GOALS, GROUPS, RUNS
+
+OWNED = {
+    "experiment_id": EXPERIMENTS,
+    "group_id": GROUPS,
+    "run_id": RUNS,
+    "dataset_id": DATASETS,
+    "benchmark_id": DATASETS,
+    "checkpoint_id": CHECKPOINTS,
+    "eval_id": EVALS,
+    "project_goal_id": GOALS,
+}
 
 
 class LocalStoreConfig(KindConfig):
@@ -61,6 +73,15 @@ class LocalStore(Projects, Experiments, Datasets, Outcomes):
     ) -> list[Record | None]:
         """Nothing: with ids, a replay needs no search."""
         return [None] * len(wanted)
+
+    def project_of(self, key: str, id: str) -> tuple[bool, str | None]:
+        """Whether `id` is known as what `key` ("run_id", "group_id", ...) says, and the project it belongs to."""
+        table = OWNED.get(key)
+        record = self.db.get(table, id) if table else None
+        if record is None:
+            return False, None
+        parent = next((name for name in ("run_id", "experiment_id") if name != key and record.get(name)), None)
+        return self.project_of(parent, record[parent]) if parent else (True, record.get("project_id"))
 
     def close(self) -> None:
         """Close the file."""

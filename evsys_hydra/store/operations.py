@@ -314,7 +314,8 @@ class Operations:
         numbers = {name: value for name, value in metrics.items() if value is not None}
         if not numbers:
             return []
-        return self._list("log_metrics", run_id=run_id, step=step, metrics=numbers, split=split)
+        result = self._run("log_metrics", run_id=run_id, step=step, metrics=numbers, split=split)
+        return result if isinstance(result, list) else []
 
     def get_metrics(self, run_id: str, *, name: str | None = None, split: str | None = None) -> list[MetricRow]:
         return self._list("get_metrics", run_id=run_id, name=name, split=split)

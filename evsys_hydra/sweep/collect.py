@@ -56,11 +56,11 @@ def ranking_table(
     Rewards task by task where the metric is a mean over tasks (mean_reward, pass_rate, pass@k), else one scalar an arm.
 
     Returns:
-        None without a success metric.
+        None without a success metric or without arms.
     """
     metadata = record.facts.get("metadata") or {}
     metric = metadata.get("success_metric")
-    if not metric:
+    if not metric or not arms:
         return None
     entries = [_entry(metric, arm, result) for arm, result in zip(arms, results, strict=True)]
     benchmark = next((found for *_, found in entries if found), None)
@@ -70,7 +70,7 @@ def ranking_table(
     rows = []
     for (arm, result, _), view in zip(entries, arms, strict=True):
         ok = result.status == "completed"
-        scores = _rewards(view, benchmark, binary=key != "mean_reward") if ok and per_task and benchmark else None
+        scores = rewards(view, benchmark, binary=key != "mean_reward") if ok and per_task and benchmark else None
         rows.append(
             {
                 "name": arm,
@@ -124,16 +124,16 @@ def _run_config(arm: ArmView) -> RunConfig | None:
         return None
 
 
-def _rewards(arm: ArmView, benchmark: str, *, binary: bool) -> dict[str, list[float]]:
+def rewards(arm: ArmView, benchmark: str, *, binary: bool) -> dict[str, list[float]]:
     """task -> rewards of its samples; an errored sample is absent."""
     samples: dict[tuple[str, int], float | None] = {}
     for row in arm.predictions(benchmark):
         samples[str(row.get("task_id")), int(row.get("sample_idx") or 0)] = row.get("reward")
-    rewards: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     for (task, _), reward in sorted(samples.items()):
         if reward is not None:
-            rewards.setdefault(task, []).append(float(reward >= 1) if binary else float(reward))
-    return rewards
+            found.setdefault(task, []).append(float(reward >= 1) if binary else float(reward))
+    return found
 
 
 def _clusters(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..ranking import rank, ranking_rows, write_conclusion
+from ..ranking import forest_plot, rank, ranking_rows, write_conclusion
 from ..record import ArmView, ExperimentRecord
 from ..record.files import to_json, write_atomic, write_json
 from ..record.provenance import versions
@@ -26,8 +26,11 @@ from ..results import ArmResult, ExperimentResult
 from .collect import ranking_table, read_arm
 
 
+ENDED = ("completed", "failed")
+
+
 def conclude(directory: Path) -> ExperimentResult:
-    """Derive the conclusion from the records and write conclusion.json, conclusion.md and ranking.csv.
+    """Derive the conclusion from the records and write conclusion.json and .md, ranking.csv, .png and .svg.
 
     Raises:
         RecordError: no experiment there, or the files cannot be written (the conclusion's text is in the message).
@@ -35,7 +38,8 @@ def conclude(directory: Path) -> ExperimentResult:
     record = ExperimentRecord.load(directory)
     views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
     results = [read_arm(view) for view in views]
-    table = ranking_table(record, views, results)
+    ended = [(view, result) for view, result in zip(views, results, strict=True) if view.state in ENDED]
+    table = ranking_table(record, [view for view, _ in ended], [result for _, result in ended])
     verdict = rank(table) if table is not None else None
     own = [result for view, result in zip(views, results, strict=True) if view.role == "arm"]
     metric = (record.facts.get("metadata") or {}).get("success_metric")
@@ -118,6 +122,8 @@ def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, 
     }
     write_atomic(record.directory / "ranking.csv", _csv(ranking_rows(result.ranking) if result.ranking else []))
     write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n")
+    if result.ranking.get("ranking"):
+        forest_plot(result.ranking, record.directory / "ranking.png", record.directory / "ranking.svg")
     write_json(record.directory / "conclusion.json", facts)
 
 

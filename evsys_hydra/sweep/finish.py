@@ -31,13 +31,20 @@ def finish(session: Session) -> ExperimentResult:
         _mark_unheard(session)
         session.result = conclude(session.directory)
         show_result(session.result, session.directory)
-        session.close()
+        report = session.close()
+        if report is not None and (report.waiting or report.error):
+            print(
+                f"Records wait for the store: {report}\nSend them later: evsys-hydra sync {session.directory}",
+                file=sys.stderr,
+            )
     return session.result
 
 
 def _status(session: Session) -> int:
     if session.record is None or not session.record.arm_names:
         return 1
+    if session.left is not None:
+        return session.left
     try:
         return 0 if finish(session).status == "completed" else 1
     except EvsysError as error:

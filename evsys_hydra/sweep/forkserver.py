@@ -50,6 +50,7 @@ class _Server:
         os.dup2(2, 1)
         self.woken, self.wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM tells every process of a job; the driver says what to do
         signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
 
     def serve(self, preload: bool) -> None:

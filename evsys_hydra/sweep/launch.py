@@ -153,12 +153,14 @@ class ForkServer:
         except OSError:
             self.alive = False
             return -1
-        while self.alive:
+        pid = -1
+        while self.alive and pid < 0:
             for message in self._read(timeout=None):
                 if message.get("started") == str(directory):
-                    return int(message["pid"])
-                self._ended.append(message)
-        return -1
+                    pid = int(message["pid"])
+                else:
+                    self._ended.append(message)
+        return pid
 
     def receive(self, timeout: float) -> list[dict[str, Any]]:
         """Arms that ended: {"pid", "code"} each."""
@@ -212,7 +214,7 @@ def needs_torch(directories: Sequence[Path]) -> bool:
             parts = (config["algorithm"]["kind"], algorithms), (config["inference"]["kind"], inference)
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             continue
-        if any(kind in registry.builtin for kind, registry in parts):
+        if any(kind in registry.builtin and kind != "none" for kind, registry in parts):
             return True
     return False
 

@@ -21,7 +21,7 @@ from ..arm import Parts
 from ..config import ExperimentConfig
 from ..errors import ConfigError
 from .compose import Composer
-from .resolvers import config_directory, register_resolvers
+from .hydra_setup import config_directory, set_up_hydra
 from .session import Session
 from .sweeper import expand
 
@@ -46,7 +46,7 @@ class Source:
     def session(self, directory: Path | None, parts: Parts, store: EvsysStore | None) -> Session:
         """Begin it in a directory; None: where hydra.sweep.dir says."""
         where = directory or Path(str(self.master.hydra.sweep.dir))
-        return Session(self.composer, self.master, where.resolve(), parts=parts, store=store)
+        return Session(self.composer, self.master, where.resolve(), parts=parts, store=store, uses_store=False)
 
 
 def file_source(path: Path, overrides: Sequence[str]) -> Source:
@@ -111,7 +111,7 @@ def compose(overrides: list[str]) -> tuple[ConfigLoader, DictConfig]:
         ConfigError: Hydra's own words.
     """
     setup_globals()
-    register_resolvers()
+    set_up_hydra()
     loader = ConfigLoaderImpl(create_config_search_path(config_directory()))
     try:
         master = loader.load_configuration(

@@ -23,6 +23,7 @@ from ..record import ExperimentRecord
 from ..record.arm import Role
 from ..record.files import read_json, write_atomic, write_json
 from .check import Checker
+from .collect import clusters_path
 from .compose import Composed, Composer
 from .naming import arm_and_group, from_template
 
@@ -128,6 +129,22 @@ def write(record: ExperimentRecord, arms: Sequence[Arm]) -> list[Path]:
         directories.append(directory)
     record.add_arms([arm.name for arm in arms])
     return directories
+
+
+def write_clusters(record: ExperimentRecord, arms: Sequence[Arm]) -> None:
+    """benchmarks/<name>.clusters.json: task -> cluster, for each benchmark with a cluster_key."""
+    from ..benchmark import Benchmark
+    from ..benchmark.task import at_path
+
+    for entry in {entry.model_dump_json(): entry for arm in arms for entry in arm.config.metadata.benchmark}.values():
+        if entry.cluster_key is None:
+            continue
+        benchmark = Benchmark.load(entry)
+        found = {task.task_id: at_path(task.metadata, entry.cluster_key) for task in benchmark.tasks}
+        clusters = {task: str(cluster) for task, cluster in found.items() if cluster is not None}
+        path = clusters_path(record, entry.name or benchmark.name)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, clusters)
 
 
 def known_arms(record: ExperimentRecord) -> dict[str, str]:

@@ -31,11 +31,14 @@ def expected_power(arms: Sequence[Arm], outputs: Path) -> dict[str, Any] | None:
     if len(seeds) < 2 or entry is None or not own[0].config.metadata.success_metric:
         return None
     from ..benchmark import Benchmark
+    from ..benchmark.task import at_path
 
     benchmark = Benchmark.load(entry)
-    n_tasks = min(len(benchmark.tasks), entry.limit or len(benchmark.tasks))
+    tasks = benchmark.tasks[: entry.limit]
+    clusters = [at_path(task.metadata, entry.cluster_key) if entry.cluster_key else None for task in tasks]
+    n_units = len({cluster for cluster in clusters if cluster is not None}) + clusters.count(None)
     pilot = _pilot(outputs, benchmark.hash)
-    return detectable(n_tasks, min(seeds.values()), len(seeds), pilot=pilot)
+    return detectable(n_units, min(seeds.values()), len(seeds), pilot=pilot)
 
 
 def primary_entry(entries: Sequence[BenchmarkConfig]) -> BenchmarkConfig | None:

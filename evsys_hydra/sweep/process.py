@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -58,8 +59,12 @@ def supervise(directory: Path) -> int:
     return code
 
 
-def become_arm(directory: Path, gpu: str | None) -> NoReturn:
-    """In a fresh fork: run the arm of a directory with its output in arm.log, and end the process."""
+def become_arm(directory: Path, gpu: str | None, body: Callable[[Path], int] | None = None) -> NoReturn:
+    """In a fresh fork: run the arm of a directory with its output in arm.log, and end the process.
+
+    Args:
+        body: what runs instead of `run_arm`: a rank of a distributed arm.
+    """
     code = 1
     try:
         os.setsid()
@@ -72,9 +77,10 @@ def become_arm(directory: Path, gpu: str | None) -> NoReturn:
         os.dup2(log, 2)
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        from ..arm import run_arm
+        if body is None:
+            from ..arm import run_arm as body
 
-        code = run_arm(directory)
+        code = body(directory)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -115,12 +121,12 @@ def elapsed_text(launched: Launched) -> str:
     return f"{time.monotonic() - launched.started:.0f} s"
 
 
-def write_exit(directory: Path, cause: str, error: str, *, code: int | None = None) -> None:
+def write_exit(directory: Path, cause: str, error: str, *, code: int | None = None, **more: object) -> None:
     """exit.json: for the attempt that ran, or for the one that never will."""
     status = read_json(directory / "status.json") or {}
     attempt = int(status.get("attempt", 0))
     if code is None and status.get("state") in ("completed", "failed"):
         attempt += 1
-    facts = {"attempt": max(attempt, 1), "cause": cause, "error": error, "code": code, "ended": time.time()}
+    facts = {"attempt": max(attempt, 1), "cause": cause, "error": error, "code": code, "ended": time.time(), **more}
     with contextlib.suppress(OSError):
         write_json(directory / "exit.json", facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,21 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from ..arm import Parts
-from ..errors import ConfigError
+from ..errors import ConfigError, StoreError
 from ..record import ArmView, ExperimentRecord
 from ..results import ExperimentResult
 from .check import Checker
 from .compose import Composer
-from .plan import Arm, known_arms, plan, write
+from .plan import Arm, known_arms, plan, write, write_clusters
 
 if TYPE_CHECKING:
+    from ..config import KindConfig
     from ..store import EvsysStore
+    from ..store.sync import SyncReport
+    from ..store.sync.tail import Tailer
+
+
+STORE_PATIENCE_S = 20.0
 
 
 @dataclass
@@ -32,7 +39,8 @@ class Session:
         master: the config composed for the whole sweep.
         directory: where the experiment is recorded.
         parts: what the caller put in place of what the config names.
-        store: where the records also go.
+        store: where the records also go; None: where the config says, if uses_store.
+        left: None: this process concludes. Else it leaves that to others (SLURM's finalizer), and exits with this.
     """
 
     composer: Composer
@@ -44,6 +52,9 @@ class Session:
     result: ExperimentResult | None = None
     requested: list[list[Arm]] = field(default_factory=list)
     baselines: list[Arm] = field(default_factory=list)
+    left: int | None = None
+    uses_store: bool = True
+    _tailer: Tailer | None = None
 
     def prepare(self, overrides: Sequence[Sequence[str]], swept_keys: Sequence[str]) -> list[Path]:
         """Plan arms and write their directories.
@@ -74,7 +85,11 @@ class Session:
         own = iter(arm for arm in arms if arm.role == "arm")
         self.requested = [[next(own) for _ in group] for group in repeated]
         self.baselines = [arm for arm in arms if arm.role == "baseline"]
-        return write(self.record, [*self.baselines, *(arm for arm in arms if arm.role == "arm")])
+        directories = write(self.record, [*self.baselines, *(arm for arm in arms if arm.role == "arm")])
+        if self.parts.benchmark is None:
+            write_clusters(self.record, arms)
+        self._follow(arms[0].config.store)
+        return directories
 
     def returns(self) -> list[JobReturn]:
         """One JobReturn for each requested arm; its value is the success metric, averaged over n_repeats.
@@ -98,8 +113,37 @@ class Session:
             found.append(job)
         return found
 
-    def close(self) -> None:
-        """The experiment is concluded: nothing more will be written by this process."""
+    def close(self) -> SyncReport | None:
+        """Bring the store up to date with the concluded experiment; never raises, and never takes long.
+
+        Returns:
+            What was sent and what still waits on disk; None without a store.
+        """
+        if self._tailer is None or self.store is None:
+            return None
+        from ..causes import describe
+        from ..store.sync import SyncReport, sync
+
+        self._tailer.stop()
+        try:
+            return sync(self.directory, self.store, budget_s=STORE_PATIENCE_S)
+        except Exception as error:  # whatever an injected store raises: the records are on disk
+            return SyncReport(error=describe(error))
+
+    def _follow(self, settings: KindConfig) -> None:
+        """Send records to the store while the arms run."""
+        if self._tailer is not None or (self.store is None and (not self.uses_store or settings.kind == "none")):
+            return
+        from ..store import open_store
+        from ..store.sync.tail import Tailer
+
+        try:
+            self.store = self.store or open_store(settings)
+        except StoreError as error:
+            print(f"The store cannot be used now; the records stay in {self.directory}. {error}", file=sys.stderr)
+            return
+        self._tailer = Tailer(self.directory, self.store)
+        self._tailer.start()
 
     def _create(self, arms: Sequence[Arm]) -> ExperimentRecord:
         config = arms[0].config

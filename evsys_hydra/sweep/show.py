@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ..record import ArmView
 from ..results import ExperimentResult
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 class Watch:
@@ -36,9 +39,16 @@ class Watch:
         with contextlib.suppress(OSError, ValueError):
             for directory in self._directories:
                 if self._told.get(directory) not in ("completed", "failed"):
-                    self._tell(ArmView(directory))
+                    self._tell(self._view(directory))
             if self._terminal:
                 self._progress()
+
+    def _view(self, directory: Path) -> ArmView:
+        return ArmView(directory)
+
+    def _counts(self) -> str:
+        """How many arms are in which state; shown before the progress of the running ones."""
+        return ""
 
     def _tell(self, arm: ArmView) -> None:
         state = arm.state
@@ -60,7 +70,8 @@ class Watch:
         return f"completed{shown}  ({arm.seconds or 0:.1f} s)"
 
     def _progress(self) -> None:
-        parts = []
+        counts = self._counts()
+        parts = [counts] if counts else []
         for directory in self._directories:
             if self._told.get(directory) == "running":
                 latest = None
@@ -77,6 +88,20 @@ class Watch:
         self._out.write(("\r\x1b[K" if self._shown_progress else "") + text + "\n")
         self._out.flush()
         self._shown_progress = False
+
+
+def announce(session: Session) -> None:
+    """Before anything is spent: what will run, where, and what it could tell."""
+    from .power import expected_power
+
+    arms = [arm for group in session.requested for arm in group]
+    groups = len({arm.group for arm in arms})
+    power = expected_power(arms, session.directory.parent)
+    with contextlib.suppress(OSError):
+        beside = f" beside {len(session.baselines)} untrained" if session.baselines else ""
+        print(f"{len(arms)} arm(s) in {groups} group(s){beside}: {_shown(session.directory)}", file=sys.stderr)
+        if power is not None:
+            print(power["text"], file=sys.stderr)
 
 
 def show_result(result: ExperimentResult, directory: Path) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from .isolated import run_local
 from .plainly import plainly
 from .session import begin, launcher_settings
+from .show import announce
 
 
 def run_single() -> float | None:
@@ -24,6 +25,7 @@ def _run() -> float | None:
     assert isinstance(master, DictConfig)
     session = begin(GlobalHydra.instance().config_loader(), master, Path(master.hydra.runtime.output_dir))
     directories = session.prepare([list(master.hydra.overrides.task)], [])
+    announce(session)
     run_local(session, directories, **launcher_settings(master))
     value: float | None = session.returns()[0].return_value
     return value

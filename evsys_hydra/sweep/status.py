@@ -9,6 +9,7 @@ from typing import IO, Any
 from ..errors import RecordError
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
+from ..slurm.view import arm_views, queue_state
 from .collect import read_arm
 
 
@@ -16,7 +17,7 @@ def status_facts(directory: Path) -> dict[str, Any]:
     """The experiment and its arms as plain JSON."""
     record = ExperimentRecord.load(directory)
     metric = (record.facts.get("metadata") or {}).get("success_metric")
-    arms = [_arm_facts(ArmView(record.arm_directory(name)), metric) for name in record.arm_names]
+    arms = [_arm_facts(view, metric) for view in arm_views(record)]
     conclusion = read_json(directory / "conclusion.json") or {}
     fresh = conclusion.get("generation") == record.facts["generation"]
     return {
@@ -36,7 +37,7 @@ def status_text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['name']}  {facts['status']}  {facts['directory']}"]
     for arm in facts["arms"]:
         score = f"{facts['success_metric']}={arm['score']:.4f}" if arm["score"] is not None else ""
-        detail = arm["error"] or arm["progress"] or score
+        detail = arm["error"] or arm["progress"] or score or arm["queue"]
         cause = f" ({arm['cause']})" if arm["cause"] else ""
         seconds = f"{arm['seconds']:.0f} s" if arm["seconds"] is not None else ""
         lines.append(f"  {arm['name']:{width}}  {arm['state'] + cause:22} {seconds:>8}  {detail.splitlines()[0] if detail else ''}")
@@ -95,6 +96,7 @@ def _arm_facts(view: ArmView, metric: str | None) -> dict[str, Any]:
         "attempt": view.attempt,
         "node": view.status.get("node"),
         "job_id": view.status.get("job_id"),
+        "queue": queue_state(view),
         "seconds": seconds,
         "progress": f"{latest['phase']} {latest['done']}/{latest['total']}" if latest else None,
         "score": read_arm(view).score(metric) if metric and view.state == "completed" else None,
@@ -102,4 +104,4 @@ def _arm_facts(view: ArmView, metric: str | None) -> dict[str, Any]:
 
 
 def _alive(arms: list[dict[str, Any]]) -> bool:
-    return any(arm["state"] == "running" for arm in arms)
+    return any(arm["state"] == "running" or arm["queue"] for arm in arms)

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from .plainly import plainly
 from .plan import Arm
 from .session import Session, begin
+from .show import announce
 
 
 class ArmsSweeper(BasicSweeper):
@@ -35,6 +36,7 @@ class ArmsSweeper(BasicSweeper):
         session = begin(self.hydra_context.config_loader, self.config, directory)
         directories = session.prepare(overrides, keys)
         OmegaConf.save(self.config, directory / "multirun.yaml")
+        announce(session)
         run_arms = getattr(self.launcher, "run_arms", None)
         if run_arms is not None:
             run_arms(session, directories)

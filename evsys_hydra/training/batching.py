@@ -1,6 +1,8 @@
-"""Which examples make up each step: batches of similar length, in an order that only the seed and the step decide.
+"""Which examples make up each step, and how a step is cut into forward passes of little padding.
 
-Because the order is a function and not a state, a resumed training needs only its step to go on as if never stopped.
+Steps are random samples, as in a plain training; only inside a step are examples of similar length put together. (Whole
+steps of similar length are a sixth faster, and learn worse: docs/training.md.) The order is a function of seed and
+step and not a state, so a resumed training needs only its step.
 """
 
 from __future__ import annotations
@@ -10,47 +12,66 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-POOL_BATCHES = 64
-"""Batches that are sorted by length together: enough for little padding, few enough for random batches."""
+CPU_PASS_COST = 128
+"""What one more forward and backward pass costs beside its tokens, in tokens; measured on the demo model."""
+GPU_PASS_COST = 1024
+"""The same on a GPU; chosen to err towards few passes, not measured."""
 
 
 @dataclass
 class Batches:
-    """Batches of examples for each step.
+    """Examples of each step.
 
     Args:
-        lengths: tokens of each example.
-        batch_size: examples a step.
+        n_examples: how many there are.
+        batch_size: examples a step; an epoch's last step may have fewer.
         seed: decides the order.
     """
 
-    lengths: Sequence[int]
+    n_examples: int
     batch_size: int
     seed: int
     _epoch: int = field(default=-1, init=False)
-    _batches: list[list[int]] = field(default_factory=list, init=False)
+    _order: list[int] = field(default_factory=list, init=False)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that see every example once; an epoch's last pool may give one smaller batch."""
-        return math.ceil(len(self.lengths) / self.batch_size)
+        """Steps that see every example once."""
+        return math.ceil(self.n_examples / self.batch_size)
 
     def at(self, step: int) -> list[int]:
-        """Examples of a step (from 0), shortest first."""
+        """Examples of a step (from 0)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._batches = self._shuffled(epoch)
+            self._order = list(range(self.n_examples))
+            random.Random(f"{self.seed} {epoch}").shuffle(self._order)
             self._epoch = epoch
-        return self._batches[place]
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
-    def _shuffled(self, epoch: int) -> list[list[int]]:
-        rng = random.Random(f"{self.seed} {epoch}")
-        order = list(range(len(self.lengths)))
-        rng.shuffle(order)
-        pool = self.batch_size * POOL_BATCHES
-        batches = []
-        for start in range(0, len(order), pool):
-            members = sorted(order[start : start + pool], key=self.lengths.__getitem__)
-            batches += [members[at : at + self.batch_size] for at in range(0, len(members), self.batch_size)]
-        rng.shuffle(batches)
-        return batches
+
+def split_by_length(members: Sequence[int], lengths: Sequence[int], *, most: int, pass_cost: int) -> list[list[int]]:
+    """Cut a step's examples into forward passes so that padding and passes together cost least.
+
+    Args:
+        members: the examples.
+        lengths: tokens of every example there is.
+        most: examples in a pass at most.
+        pass_cost: what a pass costs beside its tokens, padding included, in tokens.
+
+    Returns:
+        Passes of examples of similar length, shortest first.
+    """
+    ordered = sorted(members, key=lengths.__getitem__)
+    cost = [0, *[0] * len(ordered)]
+    start_of = [0] * (len(ordered) + 1)
+    for end in range(1, len(ordered) + 1):
+        longest = lengths[ordered[end - 1]]
+        cost[end], start_of[end] = min(
+            (cost[start] + pass_cost + (end - start) * longest, start) for start in range(max(0, end - most), end)
+        )
+    passes = []
+    end = len(ordered)
+    while end:
+        passes.append(ordered[start_of[end] : end])
+        end = start_of[end]
+    return passes[::-1]

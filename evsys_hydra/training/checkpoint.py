@@ -98,9 +98,13 @@ def newest_complete(directory: Path, **facts: Any) -> Path | None:
 
 
 def keep_newest(directory: Path, keep: int) -> None:
-    """Remove all but the newest step checkpoints, and what killed processes left half written."""
+    """Remove all but the newest step checkpoints."""
     for path in step_checkpoints(directory)[: -keep or None]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what killed processes left half written."""
     for path in directory.glob(f"{_TEMPORARY_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
 

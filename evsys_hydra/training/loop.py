@@ -46,6 +46,7 @@ class Loop:
     watch: Watch = field(init=False)
     telemetry: Telemetry = field(init=False)
     _last_saved: Path | None = field(default=None, init=False)
+    _scored: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.config.early_stopping)
@@ -83,9 +84,8 @@ class Loop:
                 self._save()
 
     def _validate(self) -> None:
-        values = run_in_loop(self.context.in_loop, self.model, self.tokenizer, self.done, self.autocast)
-        all_scored = self.done >= max((each.every for each in self.context.in_loop), default=0)
-        better = self.watch.is_better(values, self.done, all_scored=all_scored)
+        values = run_in_loop(self.context.in_loop, self.model, self.tokenizer, self.done, self.autocast, self._scored)
+        better = self.watch.is_better(values, self.done, all_scored=len(self._scored) == len(self.context.in_loop))
         if better and self.watch.config is not None and self.watch.config.keep_best:
             path = self.saver.save_best(self.done, self.model, self.tokenizer)
             self.context.record.checkpoint(path, self.done, final=False, best=self.watch.best)

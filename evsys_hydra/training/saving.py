@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..record.files import read_json, write_json
-from .checkpoint import keep_newest, newest_complete, step_checkpoints, step_name, write_checkpoint
+from .checkpoint import (
+    facts_of,
+    keep_newest,
+    problem_of,
+    remove_unfinished,
+    step_checkpoints,
+    step_name,
+    write_checkpoint,
+)
 from .seeding import restore_rng_state, rng_state
 
 if TYPE_CHECKING:
@@ -43,9 +51,15 @@ class Saver:
     _saved_at: float = field(default_factory=time.monotonic, init=False)
 
     def resumable(self) -> Path | None:
-        """The newest complete checkpoint of this very training; what is left of killed writes is removed."""
-        keep_newest(self.directory, self.keep_last + 1)
-        return newest_complete(self.directory, config_hash=self.config_hash)
+        """The newest complete checkpoint of this very training.
+
+        Removes what killed writes left, damaged checkpoints, and those of another config in the same directory.
+        """
+        for path in step_checkpoints(self.directory):
+            if problem_of(path) is not None or facts_of(path).get("config_hash") != self.config_hash:
+                shutil.rmtree(path, ignore_errors=True)
+        remove_unfinished(self.directory)
+        return max(step_checkpoints(self.directory), default=None)
 
     def is_due(self, done: int) -> bool:
         """Whether to save after so many steps."""
@@ -103,10 +117,8 @@ class Saver:
         return self._save_model(FINAL, done, model, tokenizer)
 
     def finish(self) -> None:
-        """Remove the resumable checkpoints, unless they were asked for by steps."""
-        if self.every_steps is None:
-            for path in step_checkpoints(self.directory):
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove the resumable checkpoints; the last ones stay if they were asked for by steps."""
+        keep_newest(self.directory, 0 if self.every_steps is None else self.keep_last)
 
     def _save_model(self, name: str, done: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
         def fill(directory: Path) -> None:

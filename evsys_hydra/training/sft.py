@@ -1,7 +1,7 @@
 """`sft`: supervised fine-tuning by a loop of our own, full or through adapters.
 
-Measured against transformers' Trainer and TRL (docs/training.md): batches of similar length, the output head on
-trained positions only, a fused optimizer and fp32 on CPUs without bf16 are what makes it fast.
+Measured against transformers' Trainer and TRL (docs/training.md): forward passes of similar length, the output head
+on trained positions only, a fused optimizer and fp32 on CPUs without bf16 are what makes it fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..models import device, load_model, resolve_dtype
 from ..registry import register_algorithm
 from ..results import RunResult
-from .batching import Batches
+from .batching import CPU_PASS_COST, GPU_PASS_COST, Batches
 from .context import TrainContext
 from .encoding import Encoded, encode_rows
 from .rows import rows_hash
@@ -57,7 +57,7 @@ def train(config: SFTConfig, context: TrainContext) -> RunResult:
     model, tokenizer = _load(context, resumable)
     encoded = encode_rows(context.rows, tokenizer, config.encoding(longest_sequence(model, tokenizer)))
     _report_data(context, encoded)
-    loop = _make_loop(config, context, saver, model, tokenizer, encoded)
+    loop = make_loop(config, context, saver, model, tokenizer, encoded)
     if resumable is not None:
         loop.resume(resumable)
     loop.run()
@@ -105,7 +105,7 @@ def _load(context: TrainContext, resumable: Path | None) -> tuple[PreTrainedMode
     return model, tokenizer
 
 
-def _make_loop(
+def make_loop(
     config: SFTConfig,
     context: TrainContext,
     saver: Saver,
@@ -119,12 +119,14 @@ def _make_loop(
     from .stepping import Stepper
 
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-    batches = Batches([len(example.ids) for example in encoded.examples], config.batch_size, context.run.seed)
+        _recompute_activations(model)
+    batches = Batches(len(encoded.examples), config.batch_size, context.run.seed)
     autocast = _autocast(context, model)
     stepper = Stepper(
         loss=LabelLoss(model, encoded.examples, pad_id=tokenizer.pad_token_id or 0),
         optimizer=make_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, betas=config.betas),
+        lengths=[len(example.ids) for example in encoded.examples],
+        pass_cost=CPU_PASS_COST if device().type == "cpu" else GPU_PASS_COST,
         micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size),
         max_grad_norm=config.max_grad_norm,
         autocast=autocast,
@@ -132,6 +134,12 @@ def _make_loop(
     )
     total = config.max_steps or math.ceil(config.epochs * batches.steps_per_epoch)
     return Loop(config, context, model, tokenizer, batches, stepper, saver, total, autocast)
+
+
+def _recompute_activations(model: PreTrainedModel) -> None:
+    # transformers 5.2x renamed the method
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _autocast(context: TrainContext, model: PreTrainedModel) -> Callable[[], AbstractContextManager[object]]:

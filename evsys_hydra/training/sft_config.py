@@ -40,7 +40,8 @@ class SFTConfig(KindConfig):
     batch_size: int = Field(16, ge=1)
     """Examples an optimizer step."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Examples a forward pass, gradients accumulated; null: batch_size. Halved when memory runs out."""
+    """Most examples in a forward pass; null: batch_size. A step is cut into passes of similar length anyway, its
+    gradients accumulated; this bounds the memory, and is halved when memory runs out."""
     schedule: ScheduleName = "linear"
     """constant, linear or cosine, after the warmup."""
     warmup: float = Field(0.05, ge=0)

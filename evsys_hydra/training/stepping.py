@@ -1,7 +1,7 @@
-"""One optimizer step: gradients accumulated over parts of the batch, checked, clipped, applied.
+"""One optimizer step: gradients accumulated over passes of similar length, checked, clipped, applied.
 
-Loss and gradients are those of the mean over all trained tokens of the step, however it is cut into parts. A step
-that runs out of memory is tried again in parts of half the size.
+Loss and gradients are those of the mean over all trained tokens of the step, however it is cut into passes. A step
+that runs out of memory is tried again in passes of half the size.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from .batching import split_by_length
 from .errors import TrainingOutOfMemory
 from .seeding import restore_rng_state, rng_state
 
@@ -61,7 +62,9 @@ class Stepper:
     Args:
         loss: what is minimized.
         optimizer: has the parameters that are trained.
-        micro_batch_size: examples a forward pass; halved here when memory runs out.
+        lengths: tokens of every example.
+        pass_cost: what a forward pass costs beside its tokens, in tokens.
+        micro_batch_size: examples in a forward pass at most; halved here when memory runs out.
         max_grad_norm: gradients are scaled down to this norm; None: not.
         autocast: the context of forward passes.
         on_halved: told the new micro_batch_size.
@@ -69,6 +72,8 @@ class Stepper:
 
     loss: Loss
     optimizer: torch.optim.Optimizer
+    lengths: Sequence[int]
+    pass_cost: int
     micro_batch_size: int
     max_grad_norm: float | None
     autocast: Callable[[], AbstractContextManager[object]]
@@ -95,7 +100,7 @@ class Stepper:
         return result
 
     def _gradients(self, members: Sequence[int], weight: int) -> Tensor:
-        """Fill the gradients; the summed loss. Out of memory: again in smaller parts, with the same random numbers."""
+        """Fill the gradients; the summed loss. Out of memory: again in smaller passes, with the same random numbers."""
         import torch
 
         state = rng_state()
@@ -106,11 +111,7 @@ class Stepper:
                 if not is_out_of_memory(error):
                     raise
                 if min(self.micro_batch_size, len(members)) == 1:
-                    raise TrainingOutOfMemory(
-                        f"one example of {self.loss.sizes(members[-1:])[0]} tokens does not fit into memory ({error}). "
-                        "Set algorithm.max_length lower, algorithm.gradient_checkpointing=true, or train adapters "
-                        "(model.lora)"
-                    ) from error
+                    raise self._too_large(members, error) from error
             # Outside the except block: the exception no longer holds on to the failed pass's tensors.
             self.optimizer.zero_grad(set_to_none=True)
             if torch.cuda.is_available():
@@ -119,13 +120,20 @@ class Stepper:
             self.on_halved(self.micro_batch_size)
             restore_rng_state(state)
 
+    def _too_large(self, members: Sequence[int], error: BaseException) -> TrainingOutOfMemory:
+        longest = max(self.lengths[member] for member in members)
+        return TrainingOutOfMemory(
+            f"one example of up to {longest} tokens does not fit into memory ({error}). Lower algorithm.max_length, set "
+            "algorithm.gradient_checkpointing=true, or train adapters (model=lora)"
+        )
+
     def _accumulate(self, members: Sequence[int], weight: int) -> Tensor:
         import torch
 
         total = torch.zeros((), device=self._parameters()[0].device)
-        for start in range(0, len(members), self.micro_batch_size):
+        for part in split_by_length(members, self.lengths, most=self.micro_batch_size, pass_cost=self.pass_cost):
             with self.autocast():
-                loss = self.loss(members[start : start + self.micro_batch_size])
+                loss = self.loss(part)
             (loss / weight).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

@@ -22,15 +22,19 @@ def run_in_loop(
     tokenizer: PreTrainedTokenizerBase,
     step: int,
     autocast: Callable[[], AbstractContextManager[object]],
+    scored: set[int],
 ) -> dict[str, float]:
     """Score the live model by the evals that are due at this step; training's random numbers stay untouched.
+
+    Args:
+        scored: places of the evals that gave values so far; added to here.
 
     Returns:
         "<benchmark>.<metric>" -> value; empty if none was due.
     """
     import torch
 
-    due = [each for each in evals if step % each.every == 0]
+    due = [(place, each) for place, each in enumerate(evals) if step % each.every == 0]
     values: dict[str, float] = {}
     if not due:
         return values
@@ -38,8 +42,11 @@ def run_in_loop(
     model.train(False)
     try:
         with undisturbed(), torch.no_grad(), autocast():
-            for each in due:
-                values.update(each(model, tokenizer, step))
+            for place, each in due:
+                found = each(model, tokenizer, step)
+                if found:  # an eval that failed gives nothing, and training goes on
+                    scored.add(place)
+                values.update(found)
     finally:
         model.train(was_training)
     return values
@@ -73,7 +80,7 @@ class Watch:
         """Take in the values of an eval; whether the watched one is the best so far.
 
         Args:
-            all_scored: every in-loop eval was run at least once by now.
+            all_scored: every in-loop eval has given values by now.
 
         Raises:
             ConfigError: no eval has the watched metric; names those there are.

@@ -78,7 +78,7 @@ def _own_benchmark(config: Any) -> None:
 
     A list becomes `benchmarks`; a mapping gets every field that it does not name at its default.
     """
-    from evsys_hydra.sweep.resolvers import config_directory
+    from evsys_hydra.sweep.hydra_setup import config_directory
 
     given = OmegaConf.select(config, "metadata.benchmark")
     if OmegaConf.is_list(given):

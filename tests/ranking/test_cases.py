@@ -13,6 +13,8 @@ from evsys_hydra.ranking.rows import COLUMNS
 
 from .tables import Table, logistic_world, make_table, scalar_table
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def binary(passed: list[int], n: int) -> np.ndarray[Any, Any]:
     """One row a group: `passed` tasks of n passed, nested, so that differences are one-sided."""
@@ -101,7 +103,7 @@ def test_one_group() -> None:
     verdict = rank(make_table(binary([30], 40), baseline="g00"))
     assert (verdict["verdict"], verdict["winner"], verdict["best_set"]) == ("single_arm", None, ["g00"])
     assert verdict["differences"] == {} == verdict["vs_baseline"]
-    assert verdict["best_score_corrected"] == pytest.approx(0.75, abs=0.01)
+    assert verdict["best_score_corrected"] == pytest.approx(0.75, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -184,6 +186,14 @@ def test_failed_and_incomplete_and_unscored_arms_are_listed_not_ranked() -> None
         ("boom", "failed"),
     }
     assert verdict["missing"] == {"g00": 0, "g02": 4}
+
+
+def test_arms_scored_on_different_halves_cannot_be_ranked() -> None:
+    x = np.ones((2, 20))
+    x[0, :10], x[1, 10:] = np.nan, np.nan
+    verdict = rank(make_table(x))
+    assert (verdict["verdict"], verdict["ranking"]) == ("no_inference", [])
+    assert "a fifth of the tasks" in verdict["reason"]
 
 
 def test_a_group_is_ranked_on_the_runs_that_worked() -> None:

@@ -13,7 +13,8 @@ from evsys_hydra.ranking import rank
 
 from .tables import Table, make_table
 
-EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
+pytestmark = pytest.mark.filterwarnings("error")
+EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from evsys_hydra.ranking import rank
 
 from .tables import Floats, Table, logistic_world, make_table
 
-REPEATS = 400
+REPEATS = 300
 World = Callable[[np.random.Generator], Table]
 
 

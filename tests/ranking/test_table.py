@@ -64,7 +64,7 @@ def broken(change: str) -> Table:
         ("t['hypothesis'] = {'better': 'a'}", ["hypothesis", "better", "than"]),
         ("t['hypothesis'] = {'better': 'a', 'than': 'z'}", ["hypothesis.than", "'z'", "['a', 'b']"]),
         ("t['hypothesis'] = {'better': 'a', 'than': 'a'}", ["hypothesis", "itself"]),
-        ("t['min_effect'] = 0", ["min_effect", "0"]),
+        ("t['min_effect'] = -1", ["min_effect", "-1"]),
         ("t['min_effect'] = inf", ["min_effect", "inf"]),
         ("t['alpha'] = 1", ["alpha", "1"]),
         ("t['rng_seed'] = -1", ["rng_seed", "-1"]),

@@ -176,7 +176,10 @@ class Cluster:
         data, sock = self.directory / "mysql", self.directory / "mysql.socket"
         install = ("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db")
         subprocess.run(
-            [*install, "--auth-root-authentication-method=normal"], check=True, capture_output=True, env=self.environment
+            [*install, "--auth-root-authentication-method=normal"],
+            check=True,
+            capture_output=True,
+            env=self.environment,
         )
         self._run(
             "mariadbd",
@@ -245,6 +248,7 @@ class Cluster:
         ]
         if self.accounting:
             lines += ["AccountingStorageHost=127.0.0.1", f"AccountingStoragePort={self._ports[2]}"]
+            lines += [f"AccountingStoragePass={where}/munge.socket"]
             dbd = where / "slurmdbd.conf"
             dbd.write_text(
                 f"AuthType=auth/munge\nAuthInfo=socket={where}/munge.socket\nDbdHost=localhost\nDbdAddr=127.0.0.1\n"
@@ -266,8 +270,9 @@ class Cluster:
         (where / "slurm.conf").write_text("\n".join(lines) + "\n")
 
     def _name_nodes(self) -> None:
+        start = "" if HOSTS.read_text().endswith("\n") else "\n"
         with HOSTS.open("a") as file:
-            file.write(f"127.0.0.1 {' '.join(self.nodes)} {HOSTS_MARK} {self.name}\n")
+            file.write(f"{start}127.0.0.1 {' '.join(self.nodes)} {HOSTS_MARK} {self.name}\n")
 
     def _unname_nodes(self) -> None:
         lines = HOSTS.read_text().splitlines(keepends=True)
@@ -305,7 +310,9 @@ def _daemons() -> list[tuple[int, str]]:
                     found.append((int(directory.name), words[words.index("-N") + 1]))
                 elif program == "slurmstepd":
                     environment = (directory / "environ").read_bytes().decode(errors="replace").split("\0")
-                    node = next((word.split("=", 1)[1] for word in environment if word.startswith("SLURMD_NODENAME=")), "")
+                    node = next(
+                        (word.split("=", 1)[1] for word in environment if word.startswith("SLURMD_NODENAME=")), ""
+                    )
                     found.append((int(directory.name), node))
     return found
 
@@ -320,10 +327,12 @@ def _descendants(pid: int) -> list[int]:
 
 def main() -> None:
     cluster = Cluster(Path(sys.argv[1]).resolve(), accounting="--accounting" in sys.argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started = time.monotonic()
     cluster.start()
-    print(f"started in {time.monotonic() - started:.1f} s; export SLURM_CONF={cluster.directory}/slurm.conf", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(
+        f"started in {time.monotonic() - started:.1f} s; export SLURM_CONF={cluster.directory}/slurm.conf", flush=True
+    )
     try:
         signal.pause()
     finally:

@@ -49,7 +49,9 @@ def marked(tokenizer: Any, row: Row, **options: Any) -> str:
 def test_a_chat_with_marks_trains_on_every_assistant_turn_and_its_end(tokenizer: Any) -> None:
     start = "<|begin|><|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>"
     assert marked(tokenizer, CHAT) == f"{start}⟦Ho<|end|>⟧<|user|>Bye<|end|><|assistant|>⟦So soon?<|end|>⟧"
-    assert marked(tokenizer, CHAT, loss_on="last") == f"{start}Ho<|end|><|user|>Bye<|end|><|assistant|>⟦So soon?<|end|>⟧"
+    assert (
+        marked(tokenizer, CHAT, loss_on="last") == f"{start}Ho<|end|><|user|>Bye<|end|><|assistant|>⟦So soon?<|end|>⟧"
+    )
 
 
 def test_a_template_without_marks_trains_on_what_follows_the_generation_prompt(tokenizer: Any) -> None:
@@ -144,7 +146,9 @@ def test_too_long_as_an_error_and_nothing_left(tokenizer: Any) -> None:
 
 
 def test_counts_of_tokens(tokenizer: Any) -> None:
-    encoded = encode_rows([{"text": "abc"}, {"prompt": "ab", "completion": "c"}], tokenizer, EncodingOptions(render="text"))
+    encoded = encode_rows(
+        [{"text": "abc"}, {"prompt": "ab", "completion": "c"}], tokenizer, EncodingOptions(render="text")
+    )
     assert encoded.n_tokens == 4 + 4
     assert encoded.n_trained_tokens == 3 + 2
 

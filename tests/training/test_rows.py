@@ -16,7 +16,7 @@ from evsys_hydra.registry import register_dataset, register_transform
 from evsys_hydra.training.context import Row
 from evsys_hydra.training.rows import check_data, load_rows, rows_hash
 
-ROWS = [{"prompt": "2+2=", "completion": "4"}, {"prompt": "a, \"b\"\n", "completion": "ż"}]
+ROWS = [{"prompt": "2+2=", "completion": "4"}, {"prompt": 'a, "b"\n', "completion": "ż"}]
 
 
 def write(path: Path, text: str) -> str:
@@ -50,10 +50,10 @@ def test_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow.lib import Table
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    parquet.write_table(Table.from_pylist(ROWS), tmp_path / "a.parquet")
     assert load_rows(data(path=str(tmp_path / "a.parquet"))) == ROWS
 
 

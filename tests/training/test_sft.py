@@ -176,6 +176,19 @@ def test_early_stopping_that_watches_nothing_is_an_error(tiny: Path, tmp_path: P
         run_sft(tmp_path / "b", tiny, {"early_stopping": {"metric": "val.passrate"}}, in_loop=[Scripted(1, [0.1])])
 
 
+class Failing(Scripted):
+    """An in-loop eval that cannot score, as one whose worker died."""
+
+    def __call__(self, model: Any, tokenizer: Any, step: int) -> Mapping[str, float]:
+        return {}
+
+
+def test_an_in_loop_eval_that_fails_does_not_end_the_training(tiny: Path, tmp_path: Path) -> None:
+    evals = [Failing(1, []), Scripted(2, [0.1, 0.2, 0.3])]
+    watched = {"metric": "other.pass_rate"}
+    assert run_sft(tmp_path / "a", tiny, {"early_stopping": watched}, in_loop=evals).metrics["steps"] == 6
+
+
 def test_a_step_that_runs_out_of_memory_is_tried_again_in_smaller_parts(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ def test_dedupe_keeps_the_first() -> None:
 
 def test_filter_length_counts_all_the_text_of_a_row() -> None:
     chat = {"messages": [{"role": "user", "content": "12"}, {"role": "assistant", "content": "345"}]}
-    rows = [chat, {"prompt": "1", "completion": "23"}, {"text": "1234567", "tag": "x"}]
+    rows: list[Row] = [chat, {"prompt": "1", "completion": "23"}, {"text": "1234567", "tag": "x"}]
     assert apply(rows, "filter_length", min_chars=4) == [rows[0], rows[2]]
     assert apply(rows, "filter_length", max_chars=5) == rows[:2]
     assert apply(rows, "filter_length", field="tag", min_chars=1) == [rows[2]]

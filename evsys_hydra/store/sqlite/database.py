@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ from .filesystem import is_network
 from .schema import MIGRATIONS, Table
 
 BUSY_SECONDS = 30.0
+FIXED = ("id", "project_id", "experiment_id", "run_id", "created_at")
 
 
 class Database:
@@ -43,7 +45,7 @@ class Database:
     def __init__(self, path: Path, *, safe_mode: bool | None = None, migrations: Sequence[str] = MIGRATIONS) -> None:
         self.path = path.expanduser().absolute()
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: weakref.WeakSet[_Connected] = weakref.WeakSet()
         with self._said():
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,15 +57,15 @@ class Database:
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection; a forked child gets its own."""
-        known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "known", None)
-        if known is None or known[0] != os.getpid():
-            known = os.getpid(), self._connect()
+        known: _Connected | None = getattr(self._local, "known", None)
+        if known is None or known.pid != os.getpid():
+            known = _Connected(self._connect())
+            self._open.add(known)
             self._local.known = known
-        return known[1]
+        return known.connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._open.append(connection)
         _set_journal(connection, "DELETE" if self.safe_mode else "WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -90,9 +92,8 @@ class Database:
 
     def close(self) -> None:
         """Close every thread's connection."""
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
+        for known in list(self._open):
+            known.connection.close()
         self._local = threading.local()
 
     @contextmanager
@@ -101,11 +102,11 @@ class Database:
         try:
             yield
         except sqlite3.IntegrityError as error:
-            raise UnknownId(f"{self.path}: the record belongs to something that is not here ({error})") from error
+            raise UnknownId(f"the record belongs to something that is not in this store ({error})") from error
         except sqlite3.OperationalError as error:
             raise Unreachable(f"{self.path}: {error}") from error
         except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
-            raise BadRequest(f"{self.path}: {error}") from error
+            raise BadRequest(f"the store cannot hold this: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path}: {error}") from error
 
@@ -131,14 +132,17 @@ class Database:
         """Set fields of a record.
 
         Raises:
-            UnknownId
+            UnknownId: no such record.
+            BadRequest: a field that says where the record belongs.
         """
         with self.transaction() as connection:
             row = connection.execute(f"SELECT data FROM {table.name} WHERE id = ?", (id,)).fetchone()
             if row is None:
                 raise UnknownId(f"no {table.what} {id!r} here")
-            kept = {"id": id, "created_at": None}
-            record = {**from_json(row[0]), **{key: value for key, value in patch.items() if key not in kept}}
+            old = from_json(row[0])
+            if fixed := [key for key in FIXED if key in patch and patch[key] != old.get(key)]:
+                raise BadRequest(f"{fixed[0]} of a {table.what} cannot be changed")
+            record = {**old, **patch}
             record["updated_at"] = now()
             columns = "".join(f", {key} = ?" for key in table.keys)
             values = [record.get(key) for key in table.keys]
@@ -158,6 +162,18 @@ class Database:
         """Remove a record and all that belongs to it; False if it was not there."""
         with self.transaction() as connection:
             return connection.execute(f"DELETE FROM {table.name} WHERE id = ?", (id,)).rowcount == 1
+
+
+class _Connected:
+    """A connection that is closed when its thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():  # a forked child must leave its parent's connection alone
+            self.connection.close()
 
 
 def insert_sql(table: Table) -> str:

@@ -9,11 +9,14 @@ from typing import Any
 import orjson
 
 
-def lines_from(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+def lines_from(path: Path, offset: int, mark: bytes = b"") -> Iterator[tuple[dict[str, Any], int]]:
     """The complete JSON objects after byte `offset`, each with the byte after it.
 
     A torn line in the middle is skipped. A last line without its end is given only if it is complete: what is half
     written now is read the next time.
+
+    Args:
+        mark: lines without these bytes are passed over, unparsed.
     """
     try:
         file = path.open("rb")
@@ -23,23 +26,9 @@ def lines_from(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
         file.seek(offset)
         for line in file:
             offset += len(line)
-            value = _parsed(line)
-            if value is not None:
-                yield value, offset
-
-
-def lines_with(path: Path, offset: int, mark: bytes) -> Iterator[dict[str, Any]]:
-    """The complete JSON objects after `offset` whose line contains `mark`, without parsing the others."""
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    with file:
-        file.seek(offset)
-        for line in file:
             value = _parsed(line) if mark in line else None
             if value is not None:
-                yield value
+                yield value, offset
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

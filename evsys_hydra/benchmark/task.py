@@ -1,0 +1,74 @@
+"""One task: what is asked, and how an answer is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..config import Strict
+
+
+class InProcess(Strict):
+    """Checked by a registered verifier, called as `fn(output, expected, params) -> reward`."""
+
+    kind: Literal["in_process"]
+    fn_name: str
+    """Which registered verifier."""
+    expected: Any = None
+    """What the verifier compares with."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The verifier's settings."""
+
+
+class LlmJudge(Strict):
+    """Judged by an API model that reads the rubric and gives a score."""
+
+    kind: Literal["llm_judge"]
+    judge_model: str
+    """Name of the judging model."""
+    rubric: str
+    """What a good answer is, for the judge."""
+    expected: Any = None
+    """A reference answer shown to the judge; null: none."""
+
+
+class E2B(Strict):
+    """Checked by running code in a sandbox."""
+
+    kind: Literal["e2b"]
+    dockerfile: str
+    test_sh: str
+    test_state_py: str
+    expected: Any = None
+
+
+Verifier = Annotated[InProcess | LlmJudge | E2B, Field(discriminator="kind")]
+
+
+class Task(Strict):
+    """One task: an instruction, and how an answer to it is checked."""
+
+    task_id: str = Field(min_length=1)
+    """Unique in its benchmark."""
+    instruction: str
+    """What the model is asked."""
+    verifier: Verifier
+    """How an answer is checked."""
+    system_prompt: str | None = None
+    """System message of this task; null: the benchmark entry's."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """Anything about the task; breakdown_keys and cluster_key are paths into it."""
+
+
+def at_path(metadata: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted path; None if there is nothing. A key that itself has dots is matched first."""
+    if key in metadata:
+        return metadata[key]
+    value: Any = metadata
+    for step in key.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return None
+        value = value[step]
+    return value

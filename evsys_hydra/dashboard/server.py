@@ -1,0 +1,142 @@
+"""The server: EvSys SDK clients, and our own gateway store, write to a store on this machine.
+
+`create_app` is the starlette app, `serve` runs it. On this machine only it is open; on any other address it wants
+API keys. Nothing a client sends is ever part of SQL, of a path or of a page's markup.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import ConfigError, StoreError
+from ..record.files import to_json
+from ..store.errors import BadRequest, NotAllowed, UnknownId, Unreachable
+from ..store.local import LocalStore
+from ..store.wire import PATH
+from .keys import Keys, Member, member_of
+from .operations import Offered
+
+MAX_BODY = 32 * 2**20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STATUS_OF: tuple[tuple[type[StoreError], int], ...] = (
+    (NotAllowed, 403),
+    (UnknownId, 404),
+    (BadRequest, 422),
+    (Unreachable, 503),
+    (StoreError, 500),
+)
+
+log = logging.getLogger(__name__)
+
+
+def create_app(store: LocalStore, keys: Keys | None = None, *, max_body: int = MAX_BODY) -> Starlette:
+    """The app that serves the gateway's contract.
+
+    Args:
+        store: where the records are.
+        keys: hashes of the API keys and their projects (keys.hash_key); None: open, for this machine only.
+        max_body: longest request, in bytes.
+    """
+    offered = Offered(store)
+
+    async def data(request: Request) -> Response:
+        member = Member() if keys is None else member_of(keys, request.headers.get("Authorization"))
+        if member is None:
+            return _error(401, "bad key")
+        if not request.headers.get("Content-Type", "").lower().startswith("application/json"):
+            return _error(422, "Content-Type must be application/json")  # a foreign web page cannot send this
+        body = await _body(request, max_body)
+        if body is None:
+            return _error(413, f"a request may have {max_body} bytes")
+        try:
+            result = await run_in_threadpool(_perform, offered, body, member)
+        except StoreError as error:
+            status = next(code for kind, code in STATUS_OF if isinstance(error, kind))
+            if status >= 500:
+                log.error("%s", error)
+            return _error(status, str(error) if status < 500 else "the store failed; its log says why")
+        return _json(200, {"result": result})
+
+    hosts = [] if keys is not None else [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])]
+    return Starlette(
+        routes=[Route(PATH, data, methods=["POST"])],
+        middleware=hosts,
+        exception_handlers={HTTPException: _http_error, Exception: _crash},
+    )
+
+
+def serve(store: LocalStore, *, host: str = "127.0.0.1", port: int = 8000, keys: Keys | None = None) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        ConfigError: an address that others can reach, and no keys.
+    """
+    import uvicorn
+
+    if host not in LOOPBACK and not keys:
+        raise ConfigError(
+            f"{host} can be reached from other machines, so the dashboard needs API keys there. "
+            "Make one with `evsys-hydra dashboard keys`, or serve on 127.0.0.1."
+        )
+    uvicorn.run(create_app(store, keys), host=host, port=port, log_level="warning")
+
+
+def _perform(offered: Offered, body: bytes, member: Member) -> Any:
+    envelope = _parsed(body)
+    if not isinstance(envelope, dict):
+        raise BadRequest("the body must be a JSON object with op and args")
+    return offered.perform(envelope.get("op"), envelope.get("args", {}), member)
+
+
+def _parsed(body: bytes) -> Any:
+    """JSON, also as Python writes it: NaN and infinities read as null."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(body, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+
+
+async def _body(request: Request, max_body: int) -> bytes | None:
+    """The request's body; None if it is too long, whatever its header said."""
+    said = request.headers.get("Content-Length", "")
+    if said.isdigit() and int(said) > max_body:
+        return None
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_body:
+            return None
+    return bytes(body)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail)
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    return _error(500, "the server failed; its log says why")
+
+
+def _error(status: int, text: str) -> Response:
+    return _json(status, {"error": text})
+
+
+def _json(status: int, content: Any) -> Response:
+    return Response(to_json(content), status, media_type="application/json")

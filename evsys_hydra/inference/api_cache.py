@@ -1,0 +1,45 @@
+"""Answers of API models on disk: what was paid for once is not asked again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ..record.files import LineWriter, read_lines
+from .client import Result
+
+
+class ResponseCache:
+    """One file a model: each line is a request's hash and its answer. Errors are not kept.
+
+    Args:
+        directory: made if it is not there; several processes may share it.
+        identity: the model and its server.
+    """
+
+    def __init__(self, directory: Path, identity: str) -> None:
+        path = directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
+        self._kept = {row["key"]: row["result"] for row in read_lines(path) if "key" in row and "result" in row}
+        self._writer = LineWriter(path)
+
+    def get(self, body: dict[str, Any]) -> Result | None:
+        """The answer to an equal request; None if there is none."""
+        kept = self._kept.get(_key(body))
+        return Result(**kept) if kept is not None else None
+
+    def put(self, body: dict[str, Any], result: Result) -> None:
+        """Keep an answer. A disk that refuses costs the cache, not the answer."""
+        key = _key(body)
+        self._kept[key] = asdict(result)
+        try:
+            self._writer.append({"key": key, "result": self._kept[key]})
+        except (OSError, TypeError):
+            return
+
+
+def _key(body: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,65 @@
+"""From what SLURM says of a job to the cause of its arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..causes import cause_of_exit
+from ..record import Cause
+
+TIMEOUTS = ("TIMEOUT", "DEADLINE")
+NODE_FAILURES = ("NODE_FAIL", "BOOT_FAIL")
+CANCELLATIONS = ("CANCELLED", "REVOKED")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a job's processes ended.
+
+    Args:
+        cause: as in the record.
+        error: "<Type>: <text>".
+        again: SLURM runs the job again.
+    """
+
+    cause: Cause
+    error: str
+    again: bool = False
+
+
+def ending_of(facts: Mapping[str, str]) -> Ending | None:
+    """What SLURM's words about a job (scontrol's or sacct's) mean; None if they do not say why it ended.
+
+    Read while the job is being ended or after.
+    """
+    state = facts.get("JobState", "").rstrip("+")
+    limit = facts.get("TimeLimit", "")
+    if state in TIMEOUTS:
+        return Ending("timeout", f"Timeout: SLURM ended the job at its time limit{f' ({limit})' if limit else ''}")
+    if state == "OUT_OF_MEMORY":
+        return Ending("out_of_memory", "OutOfMemory: SLURM ended the job for its memory (OUT_OF_MEMORY)")
+    if state in NODE_FAILURES or facts.get("Reason") == "NodeDown":
+        return Ending("node_failure", f"NodeFailure: the node of the job failed ({state})", state not in NODE_FAILURES)
+    if state in CANCELLATIONS:
+        return Ending("cancelled", "Cancelled: the job was cancelled")
+    preempted = facts.get("PreemptTime", "None") not in ("None", "", "Unknown")
+    if state == "PREEMPTED":
+        return Ending("preempted", "Preempted: a job of higher priority took the resources")
+    if preempted and state in ("RUNNING", "COMPLETING", "PENDING", "REQUEUED"):
+        again = facts.get("Requeue") == "1"
+        return Ending("preempted", "Preempted: a job of higher priority took the resources", again)
+    if state in ("PENDING", "REQUEUED"):
+        return Ending("preempted", "Preempted: the job was requeued", again=True)
+    return None
+
+
+def exit_of(facts: Mapping[str, str]) -> Ending | None:
+    """What the exit code says that SLURM noted for an ended job; None if it noted none."""
+    code, _, signal = facts.get("ExitCode", "").partition(":")
+    if facts.get("JobState", "").rstrip("+") not in ("FAILED", "COMPLETED") or not code.isdigit():
+        return None
+    number = int(signal) if signal.isdigit() else 0
+    status = -number if number else 128 - int(code) if 128 < int(code) < 160 else int(code)
+    cause, error = cause_of_exit(status)
+    return Ending(cause, error)

@@ -1,0 +1,295 @@
+"""One arm's record to its run in the store: created, its events in order, its outcome last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import StoreError
+from ...record import ArmView
+from ...record.arm import predictions_path
+from ..errors import BadRequest
+from ..protocol import MetricPoint
+from . import fields
+from .cursor import ArmCursor
+from .lines import lines_from
+from .sender import Sender
+
+EVAL_MARK = b'"eval"'
+BenchmarkId = Callable[[Mapping[str, Any]], str | None]
+
+
+@dataclass
+class ArmSync:
+    """Sends what the store does not have of one arm.
+
+    Args:
+        directory: the arm's directory.
+        cursor: what the store has.
+        sender: sends.
+        experiment: the experiment's id in the store.
+        live: the sweep goes on: an arm is what it said last, even if its process cannot be seen from here.
+    """
+
+    directory: Path
+    cursor: ArmCursor
+    sender: Sender
+    experiment: str
+    live: bool = False
+    view: ArmView = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.view = ArmView(self.directory)
+
+    @property
+    def state(self) -> str:
+        """pending, running, completed or failed."""
+        if self.live and self.view.status.get("state") == "running" and not self.view.exit:
+            return "running"
+        return self.view.state
+
+    def send(self, group: str | None, benchmark_id: BenchmarkId) -> None:
+        """Everything that is there now.
+
+        Args:
+            group: id of the arm's group in the store, if it has one.
+            benchmark_id: gives the id in the store of the benchmark of an eval event.
+
+        Raises:
+            StoreError: the store failed; what is left waits.
+        """
+        seen = signature(self.directory)
+        if self._nothing_new(seen, group):
+            return
+        state = self.state
+        if state == "pending" and not (self.directory / "events.jsonl").exists():
+            return
+        if self.cursor.run is None:
+            self._create(group)
+        if state != self.cursor.sent.get("status") and state == "running":
+            self._tell({"status": "running", "error_message": ""})
+        if group != self.cursor.sent.get("group_id"):
+            self._tell({"group_id": group})
+        if self.cursor.eval:
+            self._predictions()
+        self._events(benchmark_id)
+        if state in ("completed", "failed"):
+            self._finish(state)
+        self.cursor.seen = seen if state in ("completed", "failed") else ""
+        self.cursor.save()
+
+    def _nothing_new(self, seen: str, group: str | None) -> bool:
+        return bool(self.cursor.seen) and self.cursor.seen == seen and self.cursor.sent.get("group_id") == group
+
+    def _create(self, group: str | None) -> None:
+        args = fields.run_fields(self.view, self._config(), self._id("run"))
+        args["experiment_id"] = self.experiment
+        if group is not None:
+            args["group_id"] = group
+        self.cursor.run = self.sender.make("create_run", self.cursor, "run", args, id=self._id("run"), known=())
+        self.cursor.sent = {"status": "running", "group_id": group}
+        self.cursor.save()
+
+    def _finish(self, state: str) -> None:
+        patch = fields.outcome_fields(self.view, state, fields.secrets_named_in(self.directory / "config.yaml"))
+        patch.setdefault("error_message", "")
+        self._tell(patch)
+
+    def _tell(self, patch: dict[str, Any]) -> None:
+        """Patch those fields of the run that the store was told otherwise."""
+        known = {"error_message": "", **self.cursor.sent}
+        changed = {key: value for key, value in patch.items() if known.get(key) != value}
+        if changed:
+            self.sender.call("update_run", run_id=self.cursor.run, patch=changed)
+            self.sender.sent += 1
+            self.cursor.sent.update(changed)
+            self.cursor.save()
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _events(self, benchmark_id: BenchmarkId) -> None:
+        path = self.directory / "events.jsonl"
+        latest = latest_evals(self.directory, self.cursor.offset)
+        batch: list[tuple[str, MetricPoint, int]] = []
+        for event, end in lines_from(path, self.cursor.offset):
+            point = fields.metric_point(event) if event.get("kind") == "metrics" else None
+            if point is not None:
+                batch.append((event_key(event, end), point, end))
+                if len(batch) >= self.sender.batch:
+                    self._metrics(batch)
+                    batch = []
+                continue
+            if event.get("kind") in ("checkpoint", "eval"):
+                self._metrics(batch)
+                batch = []
+                self._fact(event, end, benchmark_id, latest)
+            elif not batch:
+                self.cursor.offset = end
+        self._metrics(batch)
+
+    def _metrics(self, batch: list[tuple[str, MetricPoint, int]]) -> None:
+        """Send the metrics of some steps; the offset moves to the first one that the store did not take."""
+        done = set(self.cursor.ahead)
+        todo = [(key, point) for key, point, _ in batch if key not in done]
+        if not batch:
+            return
+        keys = [key for key, _ in todo]
+        outcomes = self.sender.log(self.cursor, self._run, keys, [point for _, point in todo]) if todo else []
+        taken, failed = self._taken(keys, outcomes, "metrics")
+        done |= taken
+        for place, (key, _, end) in enumerate(batch):
+            if key not in done:
+                self.cursor.ahead = [later for later, _, _ in batch[place:] if later in done]
+                break
+            self.cursor.offset = end
+        else:
+            self.cursor.ahead = []
+        self.cursor.save()
+        if failed is not None:
+            raise failed
+
+    def _taken(
+        self, keys: Sequence[str], outcomes: Sequence[StoreError | None], what: str
+    ) -> tuple[set[str], StoreError | None]:
+        """The records that are done with, refused ones included, and the failure of the store if there was one."""
+        taken, failed = set(), None
+        for key, outcome in zip(keys, outcomes, strict=True):
+            if isinstance(outcome, BadRequest):
+                self.sender.refuse(self.view.name, f"{what} {key}", outcome)
+            elif outcome is not None:
+                failed = outcome
+                continue
+            taken.add(key)
+        return taken, failed
+
+    def _fact(self, event: dict[str, Any], end: int, benchmark_id: BenchmarkId, latest: Mapping[str, str]) -> None:
+        key = event_key(event, end)
+        what = f"{event['kind']} {event.get('name') or event.get('uri')}"
+        try:
+            if event["kind"] == "checkpoint":
+                self._checkpoint(key, event)
+            elif key not in self.cursor.evals:
+                self._eval(key, event, benchmark_id, latest)
+        except BadRequest as error:
+            self.sender.refuse(self.view.name, what, error)
+        self.cursor.offset, self.cursor.ahead = end, []
+        self.cursor.save()
+        if self.cursor.eval:
+            self._predictions()
+
+    def _checkpoint(self, key: str, event: dict[str, Any]) -> None:
+        args = {"run_id": self._run, **fields.checkpoint_fields(event, self.directory, self._config())}
+        known = list(self.cursor.checkpoints.values())
+        made = self.sender.make("add_checkpoint", self.cursor, key, args, id=self._id(key), known=known)
+        self.cursor.checkpoints[key] = made
+        self.cursor.checkpoint = {"id": made, "uri": args["uri"]}
+
+    def _eval(self, key: str, event: dict[str, Any], benchmark_id: BenchmarkId, latest: Mapping[str, str]) -> None:
+        args = {"run_id": self._run, **fields.eval_fields(event, self.view.name, self.cursor.checkpoint)}
+        benchmark = benchmark_id(event)
+        if benchmark is not None:
+            args["benchmark_id"] = benchmark
+        known = list(self.cursor.evals.values())
+        made = self.sender.make("create_eval", self.cursor, key, args, id=self._id(key), known=known)
+        self.cursor.evals[key] = made
+        file = predictions_of(self.directory, event)
+        if file is not None and latest.get(file, key) == key:
+            self.cursor.eval = {"key": key, "id": made, "file": file, "row": 0}
+
+    # -- predictions -----------------------------------------------------------------------------------------------
+
+    def _predictions(self) -> None:
+        """Send the rows of the current eval, from where it stopped. Of several rows of a sample the last counts."""
+        current = self.cursor.eval
+        batch: list[tuple[int, dict[str, Any]]] = []
+        for place, row in current_rows(self.directory / current["file"], current["row"]):
+            batch.append((place, row))
+            if len(batch) >= self.sender.batch:
+                self._predict(batch)
+                batch = []
+        self._predict(batch)
+        self.cursor.eval, self.cursor.ahead = {}, []
+        self.cursor.save()
+
+    def _predict(self, batch: list[tuple[int, dict[str, Any]]]) -> None:
+        current, done = self.cursor.eval, set(self.cursor.ahead)
+        todo = {}
+        for _, row in batch:
+            key = f"{current['key']}/{row.get('task_id')}/{row.get('sample_idx') or 0}"
+            if key not in done:
+                todo[key] = fields.prediction_fields(row, self._run, current["id"], self._id(key))
+        if not batch:
+            return
+        outcomes = self.sender.predict(self.cursor, list(todo), list(todo.values())) if todo else []
+        taken, failed = self._taken(list(todo), outcomes, "prediction")
+        if failed is None:
+            current["row"], self.cursor.ahead = batch[-1][0] + 1, []
+        else:
+            self.cursor.ahead += sorted(taken)
+        self.cursor.save()
+        if failed is not None:
+            raise failed
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _run(self) -> str:
+        assert self.cursor.run is not None
+        return self.cursor.run
+
+    def _id(self, key: str) -> str:
+        return self.sender.id(self.directory.name, key)
+
+    def _config(self) -> dict[str, Any]:
+        return fields.read_config(self.directory / "config.yaml")
+
+
+def event_key(event: Mapping[str, Any], end: int) -> str:
+    """The id of an event, or where it ends."""
+    return str(event.get("id") or f"@{end}")
+
+
+def predictions_of(directory: Path, event: Mapping[str, Any]) -> str | None:
+    """The file with an eval's predictions, relative to the arm's directory; None if it left none of its own."""
+    named = event.get("predictions")
+    if not named:
+        if event.get("step") is not None or event.get("model") is not None:
+            return None
+        named = str(predictions_path(directory, str(event.get("name", ""))).relative_to(directory))
+    inside = (directory / str(named)).resolve()
+    if not inside.is_relative_to(directory.resolve()) or not inside.exists():
+        return None
+    return str(named)
+
+
+def latest_evals(directory: Path, offset: int) -> dict[str, str]:
+    """File of predictions -> the last eval event that wrote it: an earlier attempt's rows are not there any more."""
+    latest: dict[str, str] = {}
+    for event, end in lines_from(directory / "events.jsonl", offset, EVAL_MARK):
+        if event.get("kind") == "eval" and (file := predictions_of(directory, event)):
+            latest[file] = event_key(event, end)
+    return latest
+
+
+def current_rows(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file of predictions from the `start`th on that no later row of the same sample replaces."""
+    last: dict[tuple[Any, Any], int] = {}
+    for place, (row, _) in enumerate(lines_from(path, 0)):
+        last[str(row.get("task_id")), row.get("sample_idx") or 0] = place
+    for place, (row, _) in enumerate(lines_from(path, 0)):
+        if place >= start and last.get((str(row.get("task_id")), row.get("sample_idx") or 0)) == place:
+            yield place, row
+
+
+def signature(directory: Path) -> str:
+    """Changes whenever the arm's record does."""
+    marks = []
+    for name in ("events.jsonl", "status.json", "exit.json", "arm.json"):
+        try:
+            stat = (directory / name).stat()
+            marks.append(f"{stat.st_size}.{stat.st_mtime_ns}")
+        except OSError:
+            marks.append("-")
+    return " ".join(marks)

@@ -1,0 +1,198 @@
+"""A whole experiment to a store: created, its groups, each arm, its conclusion last; and the index made anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import StoreError
+from ...record import ArmView, ExperimentRecord
+from ...record.files import read_json
+from ..errors import BadRequest, UnknownId
+from ..none import NoneStore
+from ..protocol import EvsysStore
+from . import fields
+from .arm import ArmSync
+from .cursor import LOCK_WAIT_S, ArmCursor, ExperimentCursor, folder, locked
+from .report import SyncReport
+from .sender import Sender
+from .waiting import waiting_records
+
+SHARED = "00000000000000000000000000000000"
+
+
+def sync(
+    directory: Path, store: EvsysStore, *, live: bool = False, budget_s: float | None = None, count: bool = True
+) -> SyncReport:
+    """Send what the store does not have yet of the experiment in `directory`.
+
+    May be called at any time, by anybody, as often as one likes; killed at any point, it goes on where it was.
+
+    Args:
+        live: the sweep is running: no conclusion is sent, and an arm is what it said last.
+        budget_s: stop after about this many seconds (a call that is under way ends by its own limit); None: never.
+        count: whether to count what waits if not everything was sent.
+
+    Raises:
+        RecordError: there is no experiment in `directory`.
+    """
+    record = ExperimentRecord.load(directory)
+    if isinstance(store, NoneStore):
+        return SyncReport()
+    where = folder(directory, store_id(store))
+    sender = Sender(store, record.id, budget_s=budget_s)
+    error: Exception | None = None
+    try:
+        with locked(where, wait_s=0 if live else LOCK_WAIT_S):
+            error = _Experiment(record, where, sender, live).send()
+    except (StoreError, OSError) as problem:
+        error = problem
+    report = SyncReport(sender.sent, 0, None, sender.refused)
+    if error is None:
+        return report
+    waiting = waiting_records(record, where, live=live) if count else 0
+    return replace(report, waiting=waiting, error=str(error))
+
+
+def rebuild(store: EvsysStore, directories: Iterable[Path]) -> list[SyncReport]:
+    """Make the store's records of these experiments again from their directories.
+
+    Raises:
+        StoreError: not a store that can be rebuilt: it makes its own ids, so the old records would stay beside.
+        RecordError: there is no experiment in a directory.
+    """
+    if not getattr(store, "takes_ids", False):
+        raise StoreError(f"{store!r} cannot be rebuilt from directories; the local store can (store=local).")
+    reports = []
+    for directory in directories:
+        record = ExperimentRecord.load(directory)
+        where = folder(directory, store_id(store))
+        with locked(where):
+            store.delete_experiment(record.id)
+            for path in where.glob("*.json"):
+                path.unlink()
+            shutil.rmtree(where / "arms", ignore_errors=True)
+        reports.append(sync(directory, store))
+    return reports
+
+
+def store_id(store: EvsysStore) -> str:
+    """The name under which it is remembered what a store has."""
+    return str(getattr(store, "store_id", f"own-{type(store).__name__}"))
+
+
+@dataclass
+class _Experiment:
+    record: ExperimentRecord
+    where: Path
+    sender: Sender
+    live: bool
+
+    def send(self) -> StoreError | None:
+        """Send everything; an arm that the store refuses does not hold up the others.
+
+        Returns:
+            The first such refusal.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        durable = not self.sender.takes_ids
+        self.cursor = ExperimentCursor.load(self.where / "experiment.json", durable=durable)
+        (self.where / "arms").mkdir(exist_ok=True)
+        self._create()
+        views = [ArmView(self.record.arm_directory(name)) for name in self.record.arm_names]
+        self._groups(views)
+        refused: StoreError | None = None
+        for view in views:
+            cursor = ArmCursor.load(self.where / "arms" / f"{view.directory.name}.json", durable=durable)
+            arm = ArmSync(view.directory, cursor, self.sender, self._id, self.live)
+            try:
+                arm.send(self.cursor.groups.get(view.group), self._benchmark)
+            except (BadRequest, UnknownId) as error:
+                refused = refused or type(error)(f"{view.name}: {error}")
+        if refused is None:
+            self._conclude()
+        return refused
+
+    @property
+    def _id(self) -> str:
+        assert self.cursor.experiment is not None
+        return self.cursor.experiment
+
+    def _secrets(self) -> list[str]:
+        names = self.record.arm_names[:1]
+        return [
+            secret
+            for name in names
+            for secret in fields.secrets_named_in(self.record.arm_directory(name) / "config.yaml")
+        ]
+
+    def _create(self) -> None:
+        if self.cursor.experiment is not None:
+            return
+        args = fields.experiment_fields(self.record.facts, self._secrets())
+        made = self.sender.make("create_experiment", self.cursor, "experiment", args, id=self.record.id, known=())
+        self.cursor.experiment, self.cursor.sent = made, {"status": "running"}
+        self.cursor.save()
+
+    def _groups(self, views: list[ArmView]) -> None:
+        """Groups are made once there are replicates."""
+        sizes = Counter(view.group for view in views)
+        if max(sizes.values(), default=0) < 2:
+            return
+        for name in sizes:
+            if name not in self.cursor.groups:
+                args = {"experiment_id": self._id, "name": name}
+                known = list(self.cursor.groups.values())
+                id = self.sender.id("group", name)
+                made = self.sender.make("create_group", self.cursor, f"group {name}", args, id=id, known=known)
+                self.cursor.groups[name] = made
+                self.cursor.save()
+
+    def _benchmark(self, event: Mapping[str, Any]) -> str | None:
+        """The id of an eval's benchmark in the store; made there when it is new. It carries the eval's name."""
+        given, name, content = fields.benchmark_of(event)
+        if given is not None or not hasattr(self.sender.store, "create_benchmark"):
+            return given
+        key = f"{name}@{content or ''}"
+        if key not in self.cursor.benchmarks:
+            try:
+                self.cursor.benchmarks[key] = self._known_benchmark(name, content) or self._new_benchmark(name, content)
+            except (BadRequest, UnknownId):  # a store without benchmarks: the eval goes without
+                return None
+            self.cursor.save()
+        return self.cursor.benchmarks[key]
+
+    def _known_benchmark(self, name: str, content: str | None) -> str | None:
+        for row in self.sender.call("list_benchmarks"):
+            if row.get("name") == name and (row.get("metadata") or {}).get("hash") == content:
+                return str(row["id"])
+        return None
+
+    def _new_benchmark(self, name: str, content: str | None) -> str:
+        metadata = {"hash": content} if content else {}
+        args = {"name": name, "format": "evsys", "metadata": metadata}
+        id = Sender(self.sender.store, SHARED).id("benchmark", str(self.sender.store.project_id), name, str(content))
+        return self.sender.make("create_benchmark", self.cursor, f"benchmark {name}", args, id=id, known=())
+
+    def _conclude(self) -> None:
+        """Tell the experiment's state; its conclusion, unless arms have run again since it was written."""
+        concluded = read_json(self.record.directory / "conclusion.json")
+        patch: dict[str, Any] = {"status": "running"}
+        if isinstance(concluded, dict) and concluded.get("generation") == self.record.facts.get("generation"):
+            patch = {"status": concluded.get("status"), "conclusion": concluded.get("conclusion")}
+            if concluded.get("best_score") is not None:
+                patch["best_score"] = concluded["best_score"]
+        if self.live and patch["status"] != "running":
+            return
+        changed = {key: value for key, value in patch.items() if self.cursor.sent.get(key) != value}
+        if changed:
+            self.sender.call("update_experiment", experiment_id=self._id, patch=changed)
+            self.sender.sent += 1
+            self.cursor.sent.update(changed)
+            self.cursor.save()

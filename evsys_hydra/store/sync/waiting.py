@@ -1,0 +1,49 @@
+"""How many records of an experiment a store does not have yet. Nothing is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...record import ArmView, ExperimentRecord
+from . import fields
+from .arm import current_rows, event_key, latest_evals, predictions_of
+from .cursor import ArmCursor, ExperimentCursor
+from .lines import lines_from
+
+
+def waiting_records(record: ExperimentRecord, where: Path, *, live: bool) -> int:
+    """Counts what `sync` would send now: lines of the arms' files, runs and their outcomes, the experiment itself."""
+    experiment = ExperimentCursor.load(where / "experiment.json", durable=False)
+    waiting = int(experiment.experiment is None)
+    for name in record.arm_names:
+        cursor = ArmCursor.load(where / "arms" / f"{name}.json", durable=False)
+        waiting += _of_arm(record.arm_directory(name), cursor, live)
+    concluded = (record.directory / "conclusion.json").exists() and not live
+    return waiting + int(concluded and experiment.sent.get("status", "running") == "running")
+
+
+def _of_arm(directory: Path, cursor: ArmCursor, live: bool) -> int:
+    view = ArmView(directory)
+    state = view.status.get("state", "pending") if live else view.state
+    if state == "pending" and not (directory / "events.jsonl").exists():
+        return 0
+    waiting = int(cursor.run is None) + int(state in ("completed", "failed") and cursor.sent.get("status") != state)
+    if cursor.eval:
+        waiting += _rows(directory / cursor.eval["file"], cursor.eval["row"]) - len(cursor.ahead)
+    latest = latest_evals(directory, cursor.offset)
+    done = set(cursor.ahead)
+    for event, end in lines_from(directory / "events.jsonl", cursor.offset):
+        key = event_key(event, end)
+        kind = event.get("kind")
+        if key in done or kind not in ("metrics", "checkpoint", "eval"):
+            continue
+        if kind == "metrics" and fields.metric_point(event) is None:
+            continue
+        waiting += 1
+        if kind == "eval" and (file := predictions_of(directory, event)) and latest.get(file) == key:
+            waiting += _rows(directory / file, 0)
+    return waiting
+
+
+def _rows(path: Path, start: int) -> int:
+    return sum(1 for _ in current_rows(path, start))

@@ -1,0 +1,130 @@
+"""The built-in verifiers, each through its registered name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from evsys_hydra import registry
+
+
+def reward(fn_name: str, output: str, expected: Any, **params: Any) -> float:
+    value = registry.verifiers.get(fn_name).target(output, expected, params)
+    assert isinstance(value, float)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fn_name", "output", "expected", "params", "wanted"),
+    [
+        ("exact_match", " Paris\n", "Paris", {}, 1),
+        ("exact_match", "paris", "Paris", {}, 0),
+        ("exact_match", "paris", "Paris", {"ignore_case": True}, 1),
+        ("exact_match", "42", 42, {}, 1),
+        ("contains", "It is Paris.", "Paris", {}, 1),
+        ("contains", "It is paris.", "Paris", {}, 0),
+        ("contains", "It is paris.", "Paris", {"ignore_case": True}, 1),
+        ("contains", "a and b", ["a", "b"], {}, 1),
+        ("contains", "a", ["a", "b"], {}, 0),
+        ("regex_match", "call 555-1234", r"\d{3}-\d{4}", {}, 1),
+        ("regex_match", "HELLO", "hello", {}, 0),
+        ("regex_match", "HELLO", "hello", {"ignore_case": True}, 1),
+        ("numeric", "So 3 + 4 = 7.", 7, {}, 1),
+        ("numeric", "about $1,234.50", "1234.5", {}, 1),
+        ("numeric", r"\boxed{3/4} of 10", 0.75, {}, 1),
+        ("numeric", "-2e3", -2000, {}, 1),
+        ("numeric", "7.2", 7, {"tolerance": 0.25}, 1),
+        ("numeric", "7.3", 7, {"tolerance": 0.25}, 0),
+        ("numeric", "none", 7, {}, 0),
+        ("numeric", "1/0", 7, {}, 0),
+    ],
+)
+def test_short_answers(fn_name: str, output: str, expected: Any, params: dict[str, Any], wanted: float) -> None:
+    assert reward(fn_name, output, expected, **params) == wanted
+
+
+def test_an_expected_value_that_cannot_be_compared_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no number"):
+        reward("numeric", "7", "seven")
+    with pytest.raises(ValueError, match="no tool call"):
+        reward("tool_calls_match", "{}", "none")
+
+
+CLICK = {"tool": "browser", "action": "click", "ref": "e12", "coordinate": [100, 200]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "params", "wanted"),
+    [
+        ({}, {}, 1),
+        ({"thought": "because"}, {}, 1),
+        ({"coordinate": [125, 175]}, {}, 1),
+        ({"coordinate": [126, 200]}, {}, 0),
+        ({"coordinate": [126, 200]}, {"coordinate_tolerance": 30}, 1),
+        ({"coordinate": None}, {}, 0),
+        ({"coordinate": [100]}, {}, 0),
+        ({"ref": "e13"}, {}, 0),
+        ({"action": "type"}, {}, 0),
+        ({"tool": "shell"}, {}, 0),
+    ],
+)
+def test_actions(changes: dict[str, Any], params: dict[str, Any], wanted: float) -> None:
+    assert reward("tool_calls_match", json.dumps({**CLICK, **changes}), CLICK, **params) == wanted
+
+
+def test_text_counts_only_if_expected_and_other_fields_if_named() -> None:
+    expected = {"tool": "browser", "action": "goto", "url": "a.org"}
+    other = json.dumps({"tool": "browser", "action": "goto", "url": "b.org", "text": "x"})
+    assert reward("tool_calls_match", other, expected) == 1
+    assert reward("tool_calls_match", other, {**expected, "text": "y"}) == 0
+    assert reward("tool_calls_match", other, expected, fields=["url"]) == 0
+
+
+F = {"name": "f", "arguments": {"x": 1}}
+G = {"name": "g", "arguments": {"city": "Paris", "unit": "C"}}
+SMALL_G = {"name": "g", "arguments": {"city": "paris", "unit": "C"}}
+OPENAI_F = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "params", "wanted"),
+    [
+        (json.dumps(F), F, {}, 1),
+        (json.dumps(F), json.dumps(F), {}, 1),
+        (f"Let me see.\n<tool_call>\n{json.dumps(F)}\n</tool_call>", F, {}, 1),
+        (f"<tool_call>{json.dumps(F)}", F, {}, 1),
+        (f"```json\n{json.dumps(F)}\n```", F, {}, 1),
+        (f"I [think] {{so}}: {json.dumps(F)}", F, {}, 1),
+        (json.dumps({"tool_calls": [OPENAI_F]}), F, {}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": True}}), F, {}, 0),
+        (json.dumps({"name": "f", "arguments": {"x": 1, "y": 2}}), F, {}, 0),
+        (json.dumps({"name": "f", "arguments": {"x": 1, "y": 2}}), F, {"optional": ["y"]}, 1),
+        (json.dumps({"name": "g", "arguments": {"city": "Paris"}}), G, {}, 0),
+        (json.dumps({"name": "g", "arguments": {"city": "Paris"}}), G, {"optional": ["unit"]}, 1),
+        (json.dumps(SMALL_G), G, {}, 0),
+        (json.dumps(SMALL_G), G, {"allowed_values": {"city": ["paris"]}}, 1),
+        (f"<tool_call>{json.dumps(G)}</tool_call><tool_call>{json.dumps(F)}</tool_call>", [F, G], {}, 1),
+        (json.dumps([G, F]), [F, G], {}, 1),
+        (json.dumps([F, F]), [F, G], {}, 0),
+        (json.dumps([F, G]), [F], {}, 0),
+        (json.dumps(F), [F, G], {}, 0),
+        ("no call", F, {}, 0),
+        ('{"name": "f", "arguments": "not json"}', F, {}, 0),
+    ],
+)  # fmt: skip
+def test_function_calls(output: str, expected: Any, params: dict[str, Any], wanted: float) -> None:
+    assert reward("tool_calls_match", output, expected, **params) == wanted
+
+
+def test_hostile_answers_are_read_in_bounded_time() -> None:
+    assert reward("tool_calls_match", "{" * 200_000, F) == 0
+    assert reward("tool_calls_match", "[" * 200_000, F) == 0
+
+
+def test_math_answers() -> None:
+    pytest.importorskip("math_verify")
+    assert reward("math_answer", r"The answer is $\frac{1}{2}$.", "0.5") == 1
+    assert reward("math_answer", r"\boxed{x^2 + 2x + 1}", "$(x+1)^2$") == 1
+    assert reward("math_answer", r"$\frac{1}{3}$", "0.5") == 0
