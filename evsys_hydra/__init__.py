@@ -58,7 +58,44 @@ _WHERE = {
     ".training.context": ("TrainContext",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = [
+    "ArmResult",
+    "Benchmark",
+    "BenchmarkConfig",
+    "BenchmarkScore",
+    "ConfigError",
+    "DataConfig",
+    "DataError",
+    "EvalResult",
+    "EvaluationError",
+    "EvsysError",
+    "EvsysStore",
+    "Experiment",
+    "ExperimentConfig",
+    "ExperimentResult",
+    "InferenceClient",
+    "InferenceFactory",
+    "KindConfig",
+    "ModelConfig",
+    "RecordError",
+    "Request",
+    "Result",
+    "RunConfig",
+    "RunResult",
+    "StoreError",
+    "TrainContext",
+    "TrainFn",
+    "UnknownKind",
+    "conclude",
+    "register_algorithm",
+    "register_benchmark",
+    "register_dataset",
+    "register_inference",
+    "register_metric",
+    "register_store",
+    "register_transform",
+    "register_verifier",
+]
 __version__ = "0.1.0"
 
 

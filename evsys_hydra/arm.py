@@ -22,6 +22,7 @@ from .record import ArmRecord, ArmView
 from .record.files import read_json, write_json
 from .registry import load_plugins
 from .results import EvalResult, RunResult
+from .secrets import referenced, scrub
 
 if TYPE_CHECKING:
     from .benchmark import Benchmark, BenchmarkScore
@@ -76,12 +77,20 @@ def run_arm(directory: Path, record: ArmRecord | None = None) -> int:
 def fail(record: ArmRecord, error: BaseException) -> None:
     """Write down why an arm failed; a record that cannot be written is said on stderr."""
     text = str(error) if isinstance(error, ArmFailed) else describe(error)
-    details = "".join(traceback.format_exception(error))
+    secrets = referenced(_text_of(record.directory / "config.yaml"))
+    details = scrub("".join(traceback.format_exception(error)), secrets)
     print(details, flush=True)
     try:
-        record.fail(cause_of(error), text, details)
+        record.fail(cause_of(error), scrub(text, secrets), details)
     except OSError as problem:
         print(f"The record of {record.directory} could not be written: {problem}", flush=True)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _run_job(directory: Path, record: ArmRecord) -> float | None:
@@ -155,6 +164,7 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> RunRe
     if result.status != "completed":
         raise ArmFailed(result.error or f"the run ended with status {result.status}")
     result.extras.setdefault("train_seconds", time.monotonic() - started)
+    result.extras["trained_by"] = f"attempt {record.attempt} at {time.time()}"
     result.artifacts = {name: _relative(path, record.directory) for name, path in result.artifacts.items()}
     write_json(record.directory / "trained.json", asdict(result))
     record.metrics(int(result.extras.get("steps", 0)), result.metrics, split="summary")
@@ -213,7 +223,8 @@ def _evaluate(config: ExperimentConfig, result: RunResult, record: ArmRecord, pa
         traceback.print_exc()
         evals = [EvalResult(entry.name or "benchmark", tags=entry.tags, error=describe(error)) for entry in entries]
     else:
-        evals = [_evaluate_one(config, entry, client, record, parts) for entry in entries]
+        identity = str(result.extras.get("trained_by"))
+        evals = [_evaluate_one(config, entry, client, record, parts, identity) for entry in entries]
     for row in evals:
         record.event("eval", **asdict(row))
     return evals
@@ -232,8 +243,14 @@ def _client(config: ExperimentConfig, result: RunResult, parts: Parts) -> Infere
 
 
 def _evaluate_one(
-    config: ExperimentConfig, entry: BenchmarkConfig, client: InferenceClient, record: ArmRecord, parts: Parts
+    config: ExperimentConfig,
+    entry: BenchmarkConfig,
+    client: InferenceClient,
+    record: ArmRecord,
+    parts: Parts,
+    identity: str,
 ) -> EvalResult:
+    """Score one benchmark; samples that an earlier attempt scored for the same trained weights are kept."""
     from .benchmark import Benchmark
     from .benchmark.scoring import score
 
@@ -248,6 +265,8 @@ def _evaluate_one(
             entry,
             seed=config.seed,
             predictions=record.predictions_path(name),
+            identity=identity,
+            verifier_timeout=entry.verifier_timeout,
             on_progress=lambda done, total: record.progress(f"eval {name}", done, total),
         )
     except Exception as error:
@@ -260,6 +279,8 @@ def _evaluate_one(
         breakdowns=scored.breakdowns,
         eval_seconds=time.monotonic() - started,
         tags=entry.tags,
+        error=scored.error,
+        facts=scored.facts,
     )
 
 
@@ -282,9 +303,7 @@ def _relative(path: str, directory: Path) -> str:
 def _in_directory(result: RunResult, directory: Path) -> RunResult:
     """The result with its artifacts as this process finds them."""
     found = {name: directory / path for name, path in result.artifacts.items()}
-    result.artifacts = {
-        name: str(path) if path.exists() else result.artifacts[name] for name, path in found.items()
-    }
+    result.artifacts = {name: str(path) if path.exists() else result.artifacts[name] for name, path in found.items()}
     return result
 
 

@@ -177,7 +177,7 @@ def list_kinds(
 
 @app.command()
 def schema(
-    part: Annotated[str | None, typer.Argument(help="A part, for example algorithm; without: the whole config.")] = None,
+    part: Annotated[str | None, typer.Argument(help="A part; without: the whole config.")] = None,
     kind: Annotated[str | None, typer.Argument(help="A kind of that part, for example sft.")] = None,
 ) -> None:
     """The JSON schema of the config, or of one kind's settings."""

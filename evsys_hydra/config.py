@@ -190,6 +190,8 @@ class BenchmarkConfig(Strict):
     """More metrics than the default ones: pass@k, pass^k, or registered ones."""
     chat_template: ChatTemplate = ChatTemplate()
     """How an instruction becomes a prompt."""
+    verifier_timeout: float = Field(10.0, gt=0)
+    """Seconds that verifying one answer may take."""
     run_every: int | None = Field(None, ge=1)
     """Also score the live model each N training steps (in-loop validation)."""
     model: str | None = None

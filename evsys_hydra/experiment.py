@@ -1,6 +1,6 @@
 """The Python door: the same composition, sweep and conclusion as `python -m evsys_hydra`.
 
-    Experiment.from_yaml("experiments/20261122_lr_sweep/config.yaml").run()
+Experiment.from_yaml("experiments/20261122_lr_sweep/config.yaml").run()
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import ConfigError
 
-CONFIG = '''\
+CONFIG = """\
 # {title}
 #   python -m evsys_hydra experiments={name}
 #   python {folder}/run.py
@@ -34,10 +34,10 @@ hydra:
   sweeper:
     params:
       lr: 1e-5,3e-5
-'''
+"""
 
 RUN = '''\
-"""Run this experiment from Python; the command line does the same: python -m evsys_hydra experiments={name}."""
+"""Run this experiment from Python. The same: python -m evsys_hydra experiments={name}"""
 
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def new_experiment(slug: str, root: Path, today: datetime.date | None = None) ->
         ConfigError: a slug that is no identifier, or a folder that exists.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
-        raise ConfigError(f"slug {slug!r}: use small letters, digits and _, beginning with a letter: for example lr_sweep")
+        raise ConfigError(f"slug {slug!r}: use small letters, digits and _, a letter first: for example lr_sweep")
     name = f"{today or datetime.date.today():%Y%m%d}_{slug}"
     folder = root / "experiments" / name
     if folder.exists():

@@ -95,7 +95,7 @@ algorithms: Registry[Any] = Registry(
 datasets: Registry[Any] = Registry("dataset", {"demo": "evsys_hydra.demo.dataset"})
 transforms: Registry[Any] = Registry(
     "transform",
-    {kind: "evsys_hydra.training.transforms" for kind in ("dedupe", "filter_length", "rename", "sample", "shuffle")},
+    dict.fromkeys(("dedupe", "filter_length", "rename", "sample", "shuffle"), "evsys_hydra.training.transforms"),
 )
 benchmarks: Registry[Any] = Registry(
     "benchmark",
@@ -107,17 +107,25 @@ benchmarks: Registry[Any] = Registry(
 )
 verifiers: Registry[Any] = Registry(
     "verifier",
-    {
-        kind: "evsys_hydra.benchmark.verifiers"
-        for kind in ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match")
-    },
+    dict.fromkeys(
+        ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match"),
+        "evsys_hydra.benchmark.verifiers",
+    ),
 )
 metrics: Registry[Any] = Registry(
-    "metric", {kind: "evsys_hydra.benchmark.metrics" for kind in ("mean_reward", "n_errors", "n_tasks", "pass_rate")}
+    "metric", dict.fromkeys(("mean_reward", "n_errors", "n_tasks", "pass_rate"), "evsys_hydra.benchmark.metrics")
 )
-inference: Registry[Any] = Registry("inference", {"local": "evsys_hydra.inference.local"})
+inference: Registry[Any] = Registry(
+    "inference", {"api": "evsys_hydra.inference.api", "local": "evsys_hydra.inference.local"}
+)
 stores: Registry[Any] = Registry(
-    "store", {"auto": "evsys_hydra.store.auto", "local": "evsys_hydra.store.local", "gateway": "evsys_hydra.store.gateway", "none": "evsys_hydra.store.none"}
+    "store",
+    {
+        "auto": "evsys_hydra.store.auto",
+        "local": "evsys_hydra.store.local",
+        "gateway": "evsys_hydra.store.gateway",
+        "none": "evsys_hydra.store.none",
+    },
 )
 
 ALL: dict[str, Registry[Any]] = {

@@ -48,6 +48,8 @@ class EvalResult:
     """The API model of this row; None: the arm's own checkpoint."""
     error: str | None = None
     """Why the benchmark could not be scored, or not completely."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How it was scored: dtype, device, batch size, tokens and cost of an API."""
 
 
 @dataclass

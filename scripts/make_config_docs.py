@@ -40,7 +40,8 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD, *(section(model.__name__, model) for model in TYPES)]
     for name, registry in ALL.items():
-        parts.append(f"## {name} kinds\n\nChosen by `kind`: {', '.join(f'`{kind}`' for kind in sorted(registry.builtin))}.\n")
+        kinds = ", ".join(f"`{kind}`" for kind in sorted(registry.builtin))
+        parts.append(f"## {name} kinds\n\nChosen by `kind`: {kinds}.\n")
         for kind in sorted(registry.builtin):
             model = registry.get(kind).config
             if model is not None and set(model.model_fields) - {"kind"}:
@@ -51,8 +52,11 @@ def page() -> str:
 def section(title: str, model: type[BaseModel], level: int = 2) -> str:
     """One type as a table."""
     meaning = (model.__doc__ or "").strip().split("\n\n")[0]
-    rows = [f"| {name} | {kind(field)} | {default(field)} | {cell(field.description)} |" for name, field in fields(model)]
-    return "\n".join([f"{'#' * level} {title}", "", meaning, "", "| field | type | default | meaning |", "|---|---|---|---|", *rows, ""])
+    head = [f"{'#' * level} {title}", "", meaning, "", "| field | type | default | meaning |", "|---|---|---|---|"]
+    rows = [
+        f"| {name} | {kind(field)} | {default(field)} | {cell(field.description)} |" for name, field in fields(model)
+    ]
+    return "\n".join([*head, *rows, ""])
 
 
 def fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:

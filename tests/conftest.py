@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,12 +62,10 @@ def noop_words(tasks_folder: Path) -> list[str]:
 def sweep(tmp_path: Path, noop_words: list[str]) -> Run:
     """Runs `python -m evsys_hydra -m <no-op parts> *words` in tmp_path; the experiment is tmp_path / "exp"."""
 
-    def run(*words: str, multirun: bool = True, check: bool = False, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, multirun: bool = True, check: bool = False) -> subprocess.CompletedProcess[str]:
         where = f"hydra.{'sweep' if multirun else 'run'}.dir={tmp_path / 'exp'}"
         command = command_line(*noop_words, where, *words, multirun=multirun)
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=check, env=os.environ, **options
-        )  # type: ignore[call-overload,no-any-return]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=check)
 
     return run
 

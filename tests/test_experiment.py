@@ -170,7 +170,8 @@ def test_a_loss_is_minimized_by_default(tmp_path: Path) -> None:
 
 def test_without_a_success_metric_nothing_is_ranked(tmp_path: Path) -> None:
     result = experiment(tmp_path, "metadata.success_metric=null").run()
-    assert result.best_arm is None and "Best arm" not in result.conclusion and "2/2 arms completed." in result.conclusion
+    assert result.best_arm is None and "Best arm" not in result.conclusion
+    assert "2/2 arms completed." in result.conclusion
 
 
 def test_a_raising_store_loses_nothing(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_a_raising_store_loses_nothing(tmp_path: Path) -> None:
     [
         (["lr=abc"], r"lr = 'abc'"),
         (["lr=-1"], r"lr = -1.*greater than 0"),
-        (["+metadata.hypothesys=x"], r"metadata.hypothesys: unknown field \(did you mean 'hypothesis'\?\).*Valid fields:"),
+        (["+metadata.hypothesys=x"], r"metadata.hypothesys: unknown field \(did you mean 'hypothesis'\?\)"),
         (["algorithm={kind: sfd}"], r"Unknown algorithm kind 'sfd'. Did you mean 'sft'\?"),
         (["+algorithm.batchsize=3"], r"algorithm: batchsize: unknown field \(did you mean 'batch_size'\?\)"),
         (["lr=1e-5,1e-5"], r"is twice in the sweep"),
@@ -284,3 +285,9 @@ def test_looking_at_the_config_imports_nothing_heavy(flags: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lazy_names_are_exactly_all() -> None:
+    import evsys_hydra
+
+    assert sorted(evsys_hydra._MODULE_OF) == evsys_hydra.__all__

@@ -1,12 +1,23 @@
-"""API keys: stored as hashes, compared in constant time, each bound to projects."""
+"""API keys: stored as hashes, compared in constant time, each bound to projects.
+
+The file is the dashboard's own (keys.json beside the store, readable by its owner only); a key itself is shown once,
+when it is made.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..record.files import read_json, write_json
 
 Keys = Mapping[str, frozenset[str] | None]
 """Hash of each key -> the projects it is for; None: all."""
@@ -38,3 +49,61 @@ def member_of(keys: Keys, authorization: str | None) -> Member | None:
         if hmac.compare_digest(known, offered):
             found = Member(projects)
     return found
+
+
+def add_key(path: Path, name: str, projects: Sequence[str] | None) -> str:
+    """Make a key and store its hash.
+
+    Args:
+        path: the file of keys; made if it does not exist.
+        name: whose key it is; unique in the file.
+        projects: ids of the projects it is for; None: all.
+
+    Returns:
+        The key, which can never be shown again.
+
+    Raises:
+        ConfigError: there is a key of this name.
+    """
+    entries = _entries(path)
+    if any(entry["name"] == name for entry in entries):
+        raise ConfigError(f"{path} has a key named {name!r} already. Remove that one first, or choose another name.")
+    key = new_key()
+    made = {"name": name, "sha256": hash_key(key), "projects": projects, "created": time.time()}
+    _write(path, [*entries, made])
+    return key
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Forget a key: from the server's next start it is refused.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    entries = _entries(path)
+    kept = [entry for entry in entries if entry["name"] != name]
+    if len(kept) == len(entries):
+        known = ", ".join(sorted(entry["name"] for entry in entries)) or "none"
+        raise ConfigError(f"{path} has no key named {name!r}; keys: {known}")
+    _write(path, kept)
+
+
+def load_keys(path: Path) -> Keys:
+    """The keys of a file, for `create_app`; none if there is no file."""
+    return {
+        entry["sha256"]: frozenset(entry["projects"]) if entry["projects"] is not None else None
+        for entry in _entries(path)
+    }
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    found = read_json(path)
+    if found is None and path.exists():
+        raise ConfigError(f"{path} cannot be read as a file of keys")
+    return list(found or [])
+
+
+def _write(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, list(entries))
+    os.chmod(path, 0o600)

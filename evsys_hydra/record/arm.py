@@ -1,12 +1,12 @@
 """One arm's directory, the writer's side; `record.view.ArmView` is everybody's reading side.
 
-    config.yaml      the composed config, secrets unresolved
-    arm.json         name, group, seed, role, overrides: written once by whoever made the directory
-    status.json      state, cause, attempt, node, pid, times, result; replaced atomically by the arm's process
-    exit.json        how the process ended, written by whoever started it: speaks for an arm that could not
-    events.jsonl     one line a fact (metrics, eval, checkpoint, note), each with an id
-    predictions/     one file an eval, one line a sample
-    checkpoints/, arm.log, attempts/<n>/
+config.yaml      the composed config, secrets unresolved
+arm.json         name, group, seed, role, overrides: written once by whoever made the directory
+status.json      state, cause, attempt, node, pid, times, result; replaced atomically by the arm's process
+exit.json        how the process ended, written by whoever started it: speaks for an arm that could not
+events.jsonl     one line a fact (metrics, eval, checkpoint, note), each with an id
+predictions/     one file an eval, one line a sample
+checkpoints/, arm.log, attempts/<n>/
 """
 
 from __future__ import annotations

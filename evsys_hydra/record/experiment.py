@@ -1,9 +1,9 @@
 """An experiment's directory: who it is, and where its arms are.
 
-    experiment.json   id, name, generation, metadata, command, git, versions, arms
-    git.diff          what differed from the commit, if anything
-    arms/<name>/      see record.arm
-    conclusion.json, conclusion.md, ranking.csv
+experiment.json   id, name, generation, metadata, command, git, versions, arms
+git.diff          what differed from the commit, if anything
+arms/<name>/      see record.arm
+conclusion.json, conclusion.md, ranking.csv
 """
 
 from __future__ import annotations
@@ -82,9 +82,10 @@ class ExperimentRecord:
         """
         facts = read_json(directory / FILE)
         if not isinstance(facts, dict):
-            there = ", ".join(sorted(path.name for path in directory.iterdir())[:8]) if directory.is_dir() else "nothing"
+            names = sorted(path.name for path in directory.iterdir())[:8] if directory.is_dir() else []
             raise RecordError(
-                f"{directory} is not an experiment's directory: it has no readable {FILE} (found: {there or 'nothing'}). "
+                f"{directory} is not an experiment's directory: it has no readable {FILE} "
+                f"(found: {', '.join(names) or 'nothing'}). "
                 "Give the directory that the sweep printed, for example outputs/<name>/<time>."
             )
         return cls(directory, facts)

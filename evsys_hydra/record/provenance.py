@@ -48,7 +48,8 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """The machine this process runs on; GPUs by name if the driver lists them."""
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    names = [line.split(":", 1)[1].strip() for path in gpus for line in path.read_text().splitlines() if "Model" in line]
+    lines = [line for path in gpus for line in path.read_text().splitlines()]
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model")]
     return {
         "node": platform.node(),
         "platform": platform.platform(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,6 +103,12 @@ class ArmView:
         for event in read_lines(self.directory / "events.jsonl"):
             if kind is None or event.get("kind") == kind:
                 yield event
+
+    @property
+    def progress(self) -> str | None:
+        """How far the arm's present phase has come, as "train 40/120"; None if it has not said."""
+        latest = deque(self.events("progress"), maxlen=1)
+        return f"{latest[0]['phase']} {latest[0]['done']}/{latest[0]['total']}" if latest else None
 
     def predictions(self, eval_name: str) -> Iterator[dict[str, Any]]:
         """The prediction rows of an eval."""

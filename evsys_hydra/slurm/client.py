@@ -190,7 +190,8 @@ def sbatch(script: str, options: Mapping[str, str], tag: str) -> str:
 
     Args:
         options: flags of sbatch; an empty value means a flag without one.
-        tag: the end of the script's comment. When an answer got lost, the job is looked up by it before it is sent again.
+        tag: the end of the script's comment. When an answer got lost, the job is looked up by it before it is sent
+            again.
     """
     words = [f"--{key}={value}" if value else f"--{key}" for key, value in options.items()]
     deadline = time.monotonic() + PATIENCE_S

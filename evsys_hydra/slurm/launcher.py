@@ -80,7 +80,9 @@ def run(experiment: Path, directories: Sequence[Path], parameters: Mapping[str, 
                 f"{error}\nWhat was not submitted can be run later: evsys-hydra resume {experiment}"
             ) from error
     say(
-        f"{_jobs(submission)}\nlook at them: evsys-hydra status {experiment}\ncancel them:  evsys-hydra cancel {experiment}"
+        f"{_jobs(submission)}\n"
+        f"look at them: evsys-hydra status {experiment}\n"
+        f"cancel them:  evsys-hydra cancel {experiment}"
     )
     caught = leave.caught
     if caught is None and not parameters.get("detach"):

@@ -6,9 +6,12 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
 
 BASE = (
     "timeout_min",
@@ -82,5 +85,5 @@ def _text(parameters: Mapping[str, Any], given: Mapping[str, Any], command: str,
     except (NameError, TypeError, ValueError) as error:
         raise ConfigError(f"hydra.launcher: {error}") from error
     executor._executor.parameters.update(fixed)
-    text: str = executor._executor._make_submission_file_text(command, "")
+    text: str = cast("SlurmExecutor", executor._executor)._make_submission_file_text(command, "")
     return text

@@ -1,6 +1,6 @@
 """Several arms in one job: one after another, or side by side with a GPU each, through a fork server.
 
-Each stays a process of its own with its own record and cause. What ends the job ends those that run and those that wait.
+Each stays a process of its own with its own record and cause. What ends the job ends those that run and that wait.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..record import ArmView
 from ..sweep.launch import LocalPool
 from ..sweep.process import write_exit
 from .client import SlurmError, call
-from .states import Ending, ending_of
-from .supervisor import REQUEUE_BEFORE_S, own_facts, own_job, seconds_left, timeouts
+from .states import Ending, seconds_left
+from .supervisor import REQUEUE_BEFORE_S, own_ending, own_facts, own_job, timeouts
 
 
 def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeout: int) -> int:
@@ -28,7 +28,7 @@ def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeou
     views = [ArmView(directory) for directory in directories]
     interrupted = [view for view in views if view.state == "failed" and view.cause == "cancelled"]
     if interrupted:
-        ending = clock.ending or ending_of(own_facts()) or Ending("cancelled", "Cancelled: the job was told to end")
+        ending = clock.ending or own_ending() or Ending("cancelled", "Cancelled: the job was told to end")
         for view in interrupted:
             _correct(view, ending)
     if clock.ending is not None:

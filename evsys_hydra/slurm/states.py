@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..causes import cause_of_exit
 from ..record import Cause
@@ -28,14 +30,17 @@ class Ending:
     again: bool = False
 
 
-def ending_of(facts: Mapping[str, str]) -> Ending | None:
+def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending | None:
     """What SLURM's words about a job (scontrol's or sacct's) mean; None if they do not say why it ended.
 
-    Read while the job is being ended or after.
+    Read while the job is being ended (its state may then be COMPLETING, whatever it becomes) or after.
+
+    Args:
+        restarts: how often the job had been restarted when the run in question began.
     """
     state = facts.get("JobState", "").rstrip("+")
     limit = facts.get("TimeLimit", "")
-    if state in TIMEOUTS:
+    if state in TIMEOUTS or facts.get("Reason") == "TimeLimit":
         return Ending("timeout", f"Timeout: SLURM ended the job at its time limit{f' ({limit})' if limit else ''}")
     if state == "OUT_OF_MEMORY":
         return Ending("out_of_memory", "OutOfMemory: SLURM ended the job for its memory (OUT_OF_MEMORY)")
@@ -49,9 +54,17 @@ def ending_of(facts: Mapping[str, str]) -> Ending | None:
     if preempted and state in ("RUNNING", "COMPLETING", "PENDING", "REQUEUED"):
         again = facts.get("Requeue") == "1"
         return Ending("preempted", "Preempted: a job of higher priority took the resources", again)
-    if state in ("PENDING", "REQUEUED"):
+    if state in ("PENDING", "REQUEUED") or int(facts.get("Restarts") or 0) > restarts:
         return Ending("preempted", "Preempted: the job was requeued", again=True)
     return None
+
+
+def seconds_left(facts: Mapping[str, str]) -> float | None:
+    """Until the job's time limit; None if it has none."""
+    try:
+        return datetime.fromisoformat(facts.get("EndTime", "")).timestamp() - time.time()
+    except ValueError:
+        return None
 
 
 def exit_of(facts: Mapping[str, str]) -> Ending | None:

@@ -13,7 +13,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +23,7 @@ from ..record.files import read_json
 from ..sweep.process import Launched, become_arm, finish, rotate_log, write_exit
 from .client import SlurmError, call, facts_of
 from .memory import cgroup_oom_kills
-from .states import Ending, ending_of
+from .states import Ending, ending_of, seconds_left
 
 EXIT_BUSY = 75
 REQUEUE_BEFORE_S = 15.0
@@ -92,7 +91,7 @@ class Supervisor:
         if self._ending is None and code in (-signal.SIGTERM, -signal.SIGKILL) and self._told(signals, 1.0):
             self._terminated(pid)
         if self._ending is None and code == -signal.SIGTERM:  # SLURM's own SIGTERM can come to the arm alone
-            self._ending = ending_of(own_facts())
+            self._ending = own_ending()
         if self._ending is not None:
             self._write(self._ending, code)
         elif code != EXIT_BUSY:
@@ -134,7 +133,7 @@ class Supervisor:
 
     def _terminated(self, pid: int) -> None:
         if self._ending is None:
-            self._ending = ending_of(own_facts()) or Ending("cancelled", "Cancelled: the job was told to end (SIGTERM)")
+            self._ending = own_ending() or Ending("cancelled", "Cancelled: the job was told to end (SIGTERM)")
             self._write(self._ending)
         signal_group(pid, signal.SIGTERM)
 
@@ -212,12 +211,9 @@ def own_facts() -> dict[str, str]:
     return next(iter(facts_of(own_job())), {})
 
 
-def seconds_left(facts: dict[str, str]) -> float | None:
-    """Until the job's time limit; None if it has none."""
-    try:
-        return datetime.fromisoformat(facts.get("EndTime", "")).timestamp() - time.time()
-    except ValueError:
-        return None
+def own_ending() -> Ending | None:
+    """Why SLURM is ending the job of this process, if it says so."""
+    return ending_of(own_facts(), restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
 
 
 def timeouts(directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""Arms as their files and the queue tell of them: only the queue knows what is pending, requeued, or on another node."""
+"""Arms as their files and the queue tell of them: only the queue knows what is pending or will be run again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QueuedArm(ArmView):
     job: QueuedJob | None = None
 
     @cached_property
-    def state(self) -> State:  # type: ignore[override]
+    def state(self) -> State:
         said = self.status.get("state", "pending")
         if self.job is None or said == "completed":
             return ArmView(self.directory).state

@@ -7,6 +7,7 @@ make a second record. The key comes from EVSYS_API_KEY or an argument, never fro
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import time
@@ -80,6 +81,8 @@ class GatewayStore(Operations):
         base = url or os.environ.get("EVSYS_API_URL") or "http://localhost:8000"
         self._wire = Wire(base, key, timeout_s=timeout_s, connections=concurrency)
         self._budget_s = budget_s
+        self.deadline: float | None = None
+        """Time on the monotonic clock after which no call goes on; set by a sync that has a budget."""
         self._concurrency = concurrency
         self._made: set[str] = set()
         place = f"{self._wire.shown}\n{self.project_id or ''}"
@@ -130,7 +133,7 @@ class GatewayStore(Operations):
 
     def _patiently(self, op: str, args: dict[str, Any]) -> Any:
         """An operation that may be done twice."""
-        patience = _Patience(self._budget_s)
+        patience = _Patience(self._budget_s, self.deadline)
         while True:
             try:
                 return self._wire.post(op, args, patience.left())
@@ -139,7 +142,7 @@ class GatewayStore(Operations):
 
     def _make(self, op: str, args: dict[str, Any]) -> Any:
         """An operation that must not be done twice: after an unclear failure, look before repeating."""
-        patience = _Patience(self._budget_s)
+        patience = _Patience(self._budget_s, self.deadline)
         unclear: Unclear | None = None
         while True:
             try:
@@ -166,8 +169,8 @@ class GatewayStore(Operations):
 class _Patience:
     """How long one record may take, and the pauses between its tries."""
 
-    def __init__(self, budget_s: float) -> None:
-        self._deadline = time.monotonic() + budget_s
+    def __init__(self, budget_s: float, deadline: float | None) -> None:
+        self._deadline = min(time.monotonic() + budget_s, deadline or math.inf)
         self._tries = 0
 
     def left(self) -> float:

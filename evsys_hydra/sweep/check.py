@@ -14,6 +14,7 @@ from ..config import ExperimentConfig
 from ..errors import ConfigError, DataError
 from ..problems import describe_validation
 from ..registry import load_plugins
+from ..secrets import referenced, scrub
 
 MAX_SHOWN = 20
 
@@ -46,8 +47,9 @@ class Checker:
             load_plugins(container.get("plugins") or [])
             config = ExperimentConfig.model_validate(container)
         except ValidationError as error:
+            secrets = referenced(str(OmegaConf.to_container(task, resolve=False)))
             for problem in describe_validation(error, ExperimentConfig):
-                self.add(arm, problem)
+                self.add(arm, scrub(problem, secrets))
             return None
         except (OmegaConfBaseException, ConfigError) as error:
             self.add(arm, str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else str(error))

@@ -93,7 +93,7 @@ def ranking_table(
         "arms": rows,
         "clusters": _clusters(record, benchmark, rows) if per_task and benchmark else None,
         "baseline": _known_group(metadata.get("baseline"), rows),
-        "hypothesis": metadata.get("compare"),
+        "hypothesis": _known_pair(metadata.get("compare"), rows),
         "min_effect": metadata.get("min_effect"),
         "alpha": 0.05,
         "rng_seed": 0,
@@ -136,9 +136,7 @@ def rewards(arm: ArmView, benchmark: str, *, binary: bool) -> dict[str, list[flo
     return found
 
 
-def _clusters(
-    record: ExperimentRecord, benchmark: str, rows: Iterable[dict[str, Any]]
-) -> dict[str, str] | None:
+def _clusters(record: ExperimentRecord, benchmark: str, rows: Iterable[dict[str, Any]]) -> dict[str, str] | None:
     """task -> cluster as the sweep's start wrote it down; None without a cluster_key."""
     known = read_json(clusters_path(record, benchmark))
     if not isinstance(known, dict):
@@ -150,6 +148,11 @@ def _clusters(
 def clusters_path(record: ExperimentRecord, benchmark: str) -> Path:
     """benchmarks/<name>.clusters.json of an experiment."""
     return record.directory / "benchmarks" / f"{safe_name(benchmark)}.clusters.json"
+
+
+def _known_pair(compare: dict[str, str] | None, rows: Iterable[dict[str, Any]]) -> dict[str, str] | None:
+    known = {row["group"] for row in rows}
+    return compare if compare and set(compare.values()) <= known else None
 
 
 def _known_group(group: str | None, rows: Iterable[dict[str, Any]]) -> str | None:

@@ -44,7 +44,8 @@ class Comparison:
         labels = self.facts["groups"]
         lines = [self.conclusion, "", f"{len(flips)} task(s) flipped between {labels[0]} and {labels[1]}."]
         for flip in flips[:show]:
-            lines += ["", f"{flip['task_id']}: {_short(flip['instruction'])}", f"  expected  {_short(flip['expected'])}"]
+            lines += ["", f"{flip['task_id']}: {_short(flip['instruction'])}"]
+            lines.append(f"  expected  {_short(flip['expected'])}")
             for label, side in zip(labels, flip["sides"], strict=True):
                 lines.append(f"  {side['reward']:.2f}  {label}: {_short(side['output'])}")
         if len(flips) > show:
@@ -63,14 +64,16 @@ def compare_groups(first: str, second: str) -> Comparison:
         one.label, two.label = f"{one.label} ({first})", f"{two.label} ({second})"
     if one.evaluation.benchmark_id != two.evaluation.benchmark_id:
         raise RecordError(
-            f"{first} and {second} were not scored on the same tasks: benchmark {one.evaluation.name} "
-            f"({_short(one.evaluation.benchmark_id)}) and {two.evaluation.name} ({_short(two.evaluation.benchmark_id)})."
+            f"{first} and {second} were not scored on the same tasks: "
+            f"benchmark {one.evaluation.name} ({_short(one.evaluation.benchmark_id)}) "
+            f"and {two.evaluation.name} ({_short(two.evaluation.benchmark_id)})."
         )
     metric = str((one.record.facts.get("metadata") or {}).get("success_metric") or "pass_rate").rsplit(".", 1)[-1]
     metric = metric if PER_TASK.fullmatch(metric) else "pass_rate"
-    table = {
+    rows = [row for side in (one, two) for row in _rows(side, binary=metric != "mean_reward")]
+    table: dict[str, Any] = {
         "metric": {"name": metric, "direction": direction_of(metric, None), "kind": "per_task", "bounds": [0, 1]},
-        "arms": [row for side in (one, two) for row in _rows(side, binary=metric != "mean_reward")],
+        "arms": rows,
         "clusters": None,
         "baseline": None,
         "hypothesis": None,
@@ -79,9 +82,7 @@ def compare_groups(first: str, second: str) -> Comparison:
         "rng_seed": 0,
     }
     verdict = rank(table)
-    arms = [
-        {"name": row["name"], "group": row["group"], "status": "completed", "score": None} for row in table["arms"]
-    ]
+    arms = [{"name": row["name"], "group": row["group"], "status": "completed", "score": None} for row in rows]
     flips = _flips(one, two)
     facts = {"groups": [one.label, two.label], "metric": metric, "verdict": verdict, "flipped": flips}
     return Comparison(facts, write_conclusion(verdict, arms, metric).rsplit("\n\n", 1)[0])

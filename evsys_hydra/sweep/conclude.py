@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..ranking import forest_plot, rank, ranking_rows, write_conclusion
+from ..ranking import forest_plot, highest_arm, rank, ranking_rows, write_conclusion
 from ..record import ArmView, ExperimentRecord
 from ..record.files import to_json, write_atomic, write_json
 from ..record.provenance import versions
 from ..results import ArmResult, ExperimentResult
 from .collect import ranking_table, read_arm
-
 
 ENDED = ("completed", "failed")
 
@@ -43,8 +42,11 @@ def conclude(directory: Path) -> ExperimentResult:
     verdict = rank(table) if table is not None else None
     own = [result for view, result in zip(views, results, strict=True) if view.role == "arm"]
     metric = (record.facts.get("metadata") or {}).get("success_metric")
-    best = _best(own, metric, table)
-    text = write_conclusion(verdict, **_words(record, own, metric))
+    words = _words(own, metric)
+    top = highest_arm(verdict, words) if metric else None
+    best = next((arm for arm in own if top is not None and arm.name == top["name"]), None)
+    hypothesis = (record.facts.get("metadata") or {}).get("hypothesis")
+    text = write_conclusion(verdict, words, metric, hypothesis)
     result = ExperimentResult(
         name=record.name,
         status="completed" if any(arm.status == "completed" for arm in own) else "failed",
@@ -53,7 +55,7 @@ def conclude(directory: Path) -> ExperimentResult:
         best_score=best.score(metric) if best and metric else None,
         conclusion=text,
         experiment_id=record.id,
-        hypothesis=(record.facts.get("metadata") or {}).get("hypothesis"),
+        hypothesis=hypothesis,
         ranking=verdict or {},
     )
     try:
@@ -67,33 +69,19 @@ def conclude(directory: Path) -> ExperimentResult:
     return result
 
 
-def _best(arms: Sequence[ArmResult], metric: str | None, table: dict[str, Any] | None) -> ArmResult | None:
-    """The completed arm with the best score; the first in name order among equals."""
-    if not metric or table is None:
-        return None
-    sign = -1 if table["metric"]["direction"] == "minimize" else 1
-    scored = [(arm.score(metric), arm) for arm in arms if arm.status == "completed"]
-    known = [(sign * score, arm) for score, arm in scored if score is not None]
-    return min(known, key=lambda pair: (-pair[0], pair[1].name), default=(0.0, None))[1]
-
-
-def _words(record: ExperimentRecord, arms: Sequence[ArmResult], metric: str | None) -> dict[str, Any]:
+def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]]:
     """What the conclusion's writer is told beside the verdict."""
-    return {
-        "arms": [
-            {
-                "name": arm.name,
-                "group": arm.group_name,
-                "status": arm.status,
-                "score": arm.score(metric) if metric else None,
-                "error": arm.error,
-                "cause": arm.cause,
-            }
-            for arm in arms
-        ],
-        "metric_name": metric,
-        "hypothesis_text": (record.facts.get("metadata") or {}).get("hypothesis"),
-    }
+    return [
+        {
+            "name": arm.name,
+            "group": arm.group_name,
+            "status": arm.status,
+            "score": arm.score(metric) if metric else None,
+            "error": arm.error,
+            "cause": arm.cause,
+        }
+        for arm in arms
+    ]
 
 
 def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, Any] | None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import orjson
 
 from ..causes import kernel_oom_kills
-from .process import become_arm, finish, Launched
+from .process import Launched, become_arm, finish
 
 LIGHT = ("evsys_hydra.arm", "hydra.core.utils", "hydra._internal.callbacks")
 HEAVY = (

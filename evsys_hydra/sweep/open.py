@@ -78,9 +78,7 @@ def fixed_source(config: ExperimentConfig, sweep: Mapping[str, Sequence[Any]]) -
     return Source(Composer.of(loader, master, task), master, arms, list(sweep))
 
 
-def expand_words(
-    loader: ConfigLoader, master: DictConfig, words: Sequence[str]
-) -> tuple[list[list[str]], list[str]]:
+def expand_words(loader: ConfigLoader, master: DictConfig, words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """The arms that the config's own `hydra.sweeper.params` and these words make, and the swept keys."""
     params = OmegaConf.to_container(OmegaConf.select(master, "hydra.sweeper.params") or OmegaConf.create({}))
     assert isinstance(params, dict)

@@ -22,12 +22,14 @@ from ..errors import ConfigError
 from ..record import ExperimentRecord
 from ..record.arm import Role
 from ..record.files import read_json, write_atomic, write_json
+from ..record.names import safe_name
 from .check import Checker
 from .collect import clusters_path
 from .compose import Composed, Composer
 from .naming import arm_and_group, from_template
 
 BASELINE = "base"
+API_URL = "${oc.env:OPENAI_BASE_URL,https://api.openai.com/v1}"
 NOT_IDENTITY = ("arm", "group", "name_template", "n_repeats", "base_seed", "experiments", "store", "tags", "metadata")
 
 
@@ -93,6 +95,9 @@ def plan(
         checker.add("the sweep", "has no arms: an axis is empty")
     _reject_duplicates(arms, checker)
     untrained = _baselines(arms, checker) if baselines and not checker.problems else []
+    untrained += _api_models(arms, checker) if not checker.problems else []
+    if not checker.problems:
+        _check_groups([*arms, *untrained], checker)
     checker.raise_if_any(len(overrides))
     arms += [arm for arm in untrained if arm.hash not in known]
     for index, arm in enumerate(arms):
@@ -206,6 +211,19 @@ def _reject_duplicates(arms: Sequence[Arm], checker: Checker) -> None:
         by_hash.setdefault(arm.hash, arm)
 
 
+def _check_groups(arms: Sequence[Arm], checker: Checker) -> None:
+    """The groups that the metadata names must be groups of this experiment."""
+    groups = sorted({arm.group for arm in arms})
+    for arm in arms:
+        metadata = arm.config.metadata
+        named = {"metadata.baseline": metadata.baseline} if metadata.baseline != BASELINE else {}
+        if metadata.compare is not None:
+            named |= {f"metadata.compare.{key}": group for key, group in metadata.compare.model_dump().items()}
+        for field, group in named.items():
+            if group is not None and group not in groups:
+                checker.add(arm.name, f"{field} = {group!r}: no group of this experiment. Groups: {', '.join(groups)}")
+
+
 def _baselines(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
     """One untrained arm (algorithm none) for each distinct model that somebody should be compared with."""
     baselines: dict[str, Arm] = {}
@@ -224,6 +242,29 @@ def _baselines(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
     return list(baselines.values())
 
 
+def _api_models(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
+    """One arm for each API model that a benchmark names: scored once, whatever the number of arms."""
+    found: dict[str, Arm] = {}
+    for arm in arms:
+        entries = arm.config.metadata.benchmark
+        for model in dict.fromkeys(name for entry in entries for name in [entry.model, *entry.models] if name):
+            if model in found:
+                continue
+            composed = _untrained(arm.composed, seed=min(other.config.seed for other in arms))
+            with open_dict(composed.task):
+                composed.task.inference = {"kind": "api", "model": model, "base_url": API_URL}
+                composed.task.benchmarks = [
+                    {**entry.model_dump(mode="json"), "model": None, "models": []}
+                    for entry in entries
+                    if model in (entry.model, *entry.models)
+                ]
+            name = safe_name(model)
+            checked = _checked(composed, name, name, "baseline", {}, checker)
+            if checked is not None:
+                found[model] = checked
+    return list(found.values())
+
+
 def _untrained(composed: Composed, seed: int) -> Composed:
     task = copy.deepcopy(composed.task)
     with open_dict(task):
@@ -232,7 +273,8 @@ def _untrained(composed: Composed, seed: int) -> Composed:
     trained_by = ("algorithm", "lr=", "data", "seed=")
     kept = [word for word in composed.overrides if not word.lstrip("+~").startswith(trained_by)]
     overrides = [*kept, f"seed={seed}", "algorithm=none"]
-    return Composed(task, {**composed.hydra, "overrides": {**composed.hydra["overrides"], "task": overrides}}, overrides)
+    hydra = {**composed.hydra, "overrides": {**composed.hydra["overrides"], "task": overrides}}
+    return Composed(task, hydra, overrides)
 
 
 def _yaml(container: Any) -> str:

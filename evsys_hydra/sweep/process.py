@@ -78,8 +78,9 @@ def become_arm(directory: Path, gpu: str | None, body: Callable[[Path], int] | N
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         if body is None:
-            from ..arm import run_arm as body
+            from ..arm import run_arm
 
+            body = run_arm
         code = body(directory)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1

@@ -26,7 +26,8 @@ def resume(directory: Path, *, n_jobs: int | None = None, timeout_min: float | N
     views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
     missing = [view.directory for view in views if view.state in ("pending", "failed")]
     running = [view for view in views if view.state == "running"]
-    print(f"{len(views) - len(missing) - len(running)} completed, {len(running)} running, {len(missing)} to run", flush=True)
+    completed = len(views) - len(missing) - len(running)
+    print(f"{completed} completed, {len(running)} running, {len(missing)} to run", flush=True)
     record.begin_generation()
     if missing:
         run_directories(

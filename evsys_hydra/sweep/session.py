@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ from ..arm import Parts
 from ..errors import ConfigError, StoreError
 from ..record import ArmView, ExperimentRecord
 from ..results import ExperimentResult
+from ..secrets import referenced, scrub
 from .check import Checker
 from .compose import Composer
 from .plan import Arm, known_arms, plan, write, write_clusters
@@ -148,11 +150,12 @@ class Session:
     def _create(self, arms: Sequence[Arm]) -> ExperimentRecord:
         config = arms[0].config
         metadata = config.metadata.model_dump(mode="json")
+        secrets = referenced(str(OmegaConf.to_container(arms[0].composed.task, resolve=False)))
         return ExperimentRecord.create(
             self.directory,
             name=config.name,
-            metadata=metadata,
-            store=config.store.model_dump(mode="json"),
+            metadata=orjson.loads(scrub(orjson.dumps(metadata).decode(), secrets)),
+            store=config.store.kind,
             launcher=OmegaConf.to_container(self.master.hydra.launcher, resolve=False)
             if OmegaConf.select(self.master, "hydra.launcher") is not None
             else None,
@@ -197,8 +200,8 @@ def begun() -> list[Session]:
 
 def swept_keys(overrides: Sequence[str], fixed: Sequence[str]) -> list[str]:
     """The keys of an arm's overrides that the sweep varies, given what the command line fixed."""
-    keys = [word.lstrip("+").split("=", 1)[0] for word in overrides if word not in fixed]
-    return [key for key in dict.fromkeys(keys) if not key.startswith(("hydra.", "hydra/")) and key not in ("arm", "group")]
+    keys = dict.fromkeys(word.lstrip("+").split("=", 1)[0] for word in overrides if word not in fixed)
+    return [key for key in keys if not key.startswith(("hydra.", "hydra/")) and key not in ("arm", "group")]
 
 
 def launcher_settings(master: DictConfig) -> dict[str, Any]:

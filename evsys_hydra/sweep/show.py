@@ -74,11 +74,9 @@ class Watch:
         parts = [counts] if counts else []
         for directory in self._directories:
             if self._told.get(directory) == "running":
-                latest = None
-                for latest in ArmView(directory).events("progress"):
-                    pass
-                if latest is not None:
-                    parts.append(f"{directory.name}: {latest['phase']} {latest['done']}/{latest['total']}")
+                progress = ArmView(directory).progress
+                if progress is not None:
+                    parts.append(f"{directory.name}: {progress}")
         text = f"{time.monotonic() - self._started:.0f} s  " + "  |  ".join(parts)
         self._out.write(f"\r\x1b[K{text[:150]}" if parts else "\r\x1b[K")
         self._out.flush()
@@ -131,7 +129,8 @@ def _table(result: ExperimentResult) -> object:
         interval = f"{low:.3f} to {high:.3f}" if low is not None else "-"
         known = verdict.get("verdict") in ("winner", "tie_at_top", "inconclusive")
         mark = "winner" if verdict.get("winner") == group else "best set" if known and group in best else ""
-        mark = "baseline" if group not in verdict["ranking"] else mark
+        if group not in verdict["ranking"]:
+            mark = "baseline" if group == verdict.get("baseline") else "reference"
         seeds = sum(1 for row in result.arms if row.group_name == group and row.status == "completed")
         estimate = arm.get("estimate")
         table.add_row(group, str(seeds or 1), f"{estimate:.4f}" if estimate is not None else "-", interval, mark)
@@ -143,5 +142,3 @@ def _shown(directory: Path) -> str:
         return str(directory.relative_to(Path.cwd()))
     except ValueError:
         return str(directory)
-
-

@@ -40,7 +40,8 @@ def status_text(facts: dict[str, Any]) -> str:
         detail = arm["error"] or arm["progress"] or score or arm["queue"]
         cause = f" ({arm['cause']})" if arm["cause"] else ""
         seconds = f"{arm['seconds']:.0f} s" if arm["seconds"] is not None else ""
-        lines.append(f"  {arm['name']:{width}}  {arm['state'] + cause:22} {seconds:>8}  {detail.splitlines()[0] if detail else ''}")
+        first = detail.splitlines()[0] if detail else ""
+        lines.append(f"  {arm['name']:{width}}  {arm['state'] + cause:22} {seconds:>8}  {first}")
     if facts["conclusion"]:
         lines += ["", facts["conclusion"]]
     elif facts["status"] == "unfinished":
@@ -79,10 +80,6 @@ def follow_log(view: ArmView, out: IO[str], *, every_s: float = 0.3) -> None:
 
 
 def _arm_facts(view: ArmView, metric: str | None) -> dict[str, Any]:
-    latest: dict[str, Any] = {}
-    if view.state == "running":
-        for latest in view.events("progress"):
-            pass
     started = view.status.get("started")
     seconds = time.time() - started if view.state == "running" and started else view.seconds
     return {
@@ -98,7 +95,7 @@ def _arm_facts(view: ArmView, metric: str | None) -> dict[str, Any]:
         "job_id": view.status.get("job_id"),
         "queue": queue_state(view),
         "seconds": seconds,
-        "progress": f"{latest['phase']} {latest['done']}/{latest['total']}" if latest else None,
+        "progress": view.progress if view.state == "running" else None,
         "score": read_arm(view).score(metric) if metric and view.state == "completed" else None,
     }
 

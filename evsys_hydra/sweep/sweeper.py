@@ -20,7 +20,7 @@ from .show import announce
 
 
 class ArmsSweeper(BasicSweeper):
-    """Hydra's basic sweeper, except that every arm is validated before the first starts and no arm can end the sweep."""
+    """Hydra's basic sweeper, except that every arm is checked before the first starts and none can end the sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Expand the arguments into arms, run them all, and return what each gave."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..causes import describe
 from .batching import Batches
 from .context import TrainContext
 from .errors import TrainingDiverged
@@ -96,16 +97,22 @@ class Loop:
             )
 
     def _save(self) -> None:
+        """Write a resumable checkpoint; where that fails (a full disk), training goes on without it."""
         state: dict[str, Any] = {
             "done": self.done,
             "micro_batch_size": self.stepper.micro_batch_size,
             "telemetry": self.telemetry.state(),
             "watch": self.watch.state(),
         }
-        self._last_saved = self.saver.save_resumable(
-            self.done, self.model, self.tokenizer, self.stepper.optimizer, state
-        )
-        self.context.record.checkpoint(self._last_saved, self.done, final=False)
+        try:
+            self._last_saved = self.saver.save_resumable(
+                self.done, self.model, self.tokenizer, self.stepper.optimizer, state
+            )
+        except Exception as error:  # safetensors, torch and the system each raise their own kind
+            self.saver.postpone()
+            self.context.record.event("checkpoint_failed", step=self.done, error=describe(error))
+        else:
+            self.context.record.checkpoint(self._last_saved, self.done, final=False)
 
     def _diverged(self, result: StepResult, lr: float) -> TrainingDiverged:
         kept = (

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..record.files import read_json, write_json
 from .checkpoint import (
-    facts_of,
     keep_newest,
-    problem_of,
+    newest_complete,
     remove_unfinished,
     step_checkpoints,
     step_name,
@@ -53,13 +52,14 @@ class Saver:
     def resumable(self) -> Path | None:
         """The newest complete checkpoint of this very training.
 
-        Removes what killed writes left, damaged checkpoints, and those of another config in the same directory.
+        Removes what comes after it (damaged, or of another config in this directory) and what killed writes left.
         """
+        newest = newest_complete(self.directory, config_hash=self.config_hash)
         for path in step_checkpoints(self.directory):
-            if problem_of(path) is not None or facts_of(path).get("config_hash") != self.config_hash:
+            if newest is None or path > newest:
                 shutil.rmtree(path, ignore_errors=True)
         remove_unfinished(self.directory)
-        return max(step_checkpoints(self.directory), default=None)
+        return newest
 
     def is_due(self, done: int) -> bool:
         """Whether to save after so many steps."""
@@ -87,8 +87,12 @@ class Saver:
 
         path = write_checkpoint(self.directory / step_name(done), fill, self._facts(done))
         keep_newest(self.directory, self.keep_last)
-        self._saved_at = time.monotonic()
+        self.postpone()
         return path
+
+    def postpone(self) -> None:
+        """The next checkpoint by time is due a whole interval from now."""
+        self._saved_at = time.monotonic()
 
     def restore(self, path: Path, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Put optimizer and random generators back; the state that was saved."""

@@ -123,8 +123,8 @@ class Stepper:
     def _too_large(self, members: Sequence[int], error: BaseException) -> TrainingOutOfMemory:
         longest = max(self.lengths[member] for member in members)
         return TrainingOutOfMemory(
-            f"one example of up to {longest} tokens does not fit into memory ({error}). Lower algorithm.max_length, set "
-            "algorithm.gradient_checkpointing=true, or train adapters (model=lora)"
+            f"one example of up to {longest} tokens does not fit into memory ({error}). Lower algorithm.max_length, "
+            "set algorithm.gradient_checkpointing=true, or train adapters (model=lora)"
         )
 
     def _accumulate(self, members: Sequence[int], weight: int) -> Tensor:

@@ -36,9 +36,7 @@ class ExperimentsSource(ConfigSource):
         _own_benchmark(config)
         header = self._get_header_dict(text[:512])
         header["package"] = header.get("package") or "_global_"
-        return ConfigResult(
-            config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header
-        )
+        return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def available(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The launcher behind conf/hydra/launcher/submitit_slurm.yaml and slurm.yaml: arms as isolated jobs of a SLURM array."""
+"""hydra/launcher=submitit_slurm, or slurm for short: arms as isolated jobs of a SLURM array."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

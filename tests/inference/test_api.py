@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -114,15 +115,14 @@ def test_a_server_that_is_not_there() -> None:
 
 def test_a_burst_of_429_slows_everything_and_loses_nothing() -> None:
     def script(number: int, body: dict[str, Any]) -> tuple[Any, ...] | None:
-        return ("status", 429, {"retry-after": "0.3"}, "slow down") if 4 <= number < 8 else None
+        return ("status", 429, {"retry-after": "1"}, "slow down") if 4 <= number < 8 else None
 
     with Server(script, seconds=0.02) as server:
-        client = client_of(server, concurrency=8, max_retries=8)
+        client = client_of(server, concurrency=8, max_retries=8, timeout_s=10)
         results = client.generate(ask(*map(str, range(60))))
     assert [result.text for result in results] == [str(number) for number in range(60)]
-    first_429 = sorted(server.times)[4]
-    late = [each for each in server.times if first_429 + 0.1 < each < first_429 + 0.28]
-    assert late == [], "nothing is asked before Retry-After is over"
+    pauses = [later - earlier for earlier, later in itertools.pairwise(sorted(server.times))]
+    assert max(pauses) > 0.8, "nothing is asked before Retry-After is over"
 
 
 def test_concurrency_is_bounded() -> None:

@@ -30,7 +30,7 @@ class NoopConfig(KindConfig):
 
     lr: float = 1.0
     do: str = "complete"
-    """complete, raise, custom, exit, os_exit, kill, memory, loop or sleep."""
+    """complete, raise, custom, exit, os_exit, kill, memory, fill or loop."""
     seconds: float = 0.0
     skill: float = Field(0.5, ge=0, le=1)
     """Share of the tasks that the trained model will answer well."""
@@ -72,8 +72,22 @@ def _behave(do: str) -> None:
         held = []
         while True:
             held.append(bytearray(50 * 1024 * 1024))
+    if do == "fill":
+        _fill_the_disk(Path(os.environ["FILL"]) / "filler")
     while do == "loop":
         time.sleep(0.1)
+
+
+def _fill_the_disk(path: Path) -> None:
+    """Take every byte the file system has left, then one more."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1_000_000, 1_000, 1):
+            try:
+                while file.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+        file.write(b"x")
 
 
 class SkilledConfig(KindConfig):

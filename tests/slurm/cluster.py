@@ -1,8 +1,8 @@
 """A real SLURM of several nodes on this host, for tests: munge, slurmctld, one slurmd a node, and accounting if asked.
 
 Needs root and the Debian packages slurm-wlm and munge (with accounting: slurmdbd and mariadb-server). Everything lives
-in one directory with its own ports, sockets and keys; nothing of the host is used or changed but names of the nodes in
-/etc/hosts, which are taken out again. By hand: `python tests/slurm/cluster.py DIRECTORY [--accounting]`, Ctrl-C ends it.
+in one new directory with its own ports, sockets and keys; nothing of the host is changed but names of the nodes in
+/etc/hosts, which are taken out again. By hand: `python tests/slurm/cluster.py DIRECTORY [--accounting]`; Ctrl-C ends.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Cluster:
         """What a power cut does: the node's slurmd, its steps' daemons and all their processes are gone at once."""
         process = self.processes.pop(f"slurmd-{node}", None)
         doomed = [pid for pid, name in _daemons() if name == node]
-        for pid in [child for pid in doomed for child in _descendants(pid)] + doomed:
+        doomed = [child for daemon in doomed for child in _descendants(daemon)] + doomed
+        for pid in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if process is not None:
@@ -261,11 +262,10 @@ class Cluster:
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=8000"
             for node, port in zip(self.nodes, self._ports[3:], strict=True)
         ]
-        last = self.nodes[-1]
+        every = f"{self.name}[1-{NODES}]"
         lines += [
-            f"PartitionName=main Nodes={self.name}[1-{NODES}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5",
-            f"PartitionName=lone Nodes={last} MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5",
-            f"PartitionName=urgent Nodes={self.name}[1-{NODES}] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
+            f"PartitionName=main Nodes={every} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5",
+            f"PartitionName=urgent Nodes={every} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
         ]
         (where / "slurm.conf").write_text("\n".join(lines) + "\n")
 

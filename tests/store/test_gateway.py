@@ -163,7 +163,7 @@ def test_an_answer_that_never_ends_is_given_up() -> None:
             await asyncio.sleep(0.05)
 
     started = time.monotonic()
-    with serving(drip) as url, pytest.raises(Unclear, match="did not finish its answer"):
+    with serving(drip) as url, pytest.raises(Unclear, match=r"did not finish its answer|broke off"):
         GatewayStore(url, "key", timeout_s=0.2, budget_s=0.5).list_experiments()
     assert time.monotonic() - started < 2
 

@@ -143,6 +143,12 @@ def test_processes_at_once_on_a_new_file(tmp_path: Path, method: str) -> None:
     assert len(LocalStore(path).list_runs()) == 60
 
 
+def test_a_closed_store_refuses_no_record(local: LocalStore) -> None:
+    local.close()
+    with pytest.raises(Unreachable, match="closed"):
+        local.add_predictions([{"run_id": "r", "kind": "eval"}])
+
+
 def test_threads_have_connections_of_their_own_and_give_them_back(local: LocalStore) -> None:
     experiment = local.create_experiment("e")["id"]
     threads = [threading.Thread(target=local.create_run, args=(experiment,)) for _ in range(8)]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from evsys_hydra.dashboard.keys import hash_key, member_of, new_key
+from evsys_hydra.dashboard.keys import Member, add_key, hash_key, load_keys, member_of, new_key, remove_key
 from evsys_hydra.dashboard.server import create_app, serve
 from evsys_hydra.errors import ConfigError
 from evsys_hydra.store.local import LocalStore
@@ -218,3 +218,22 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_file_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "keys.json"
+    assert load_keys(path) == {}
+    team, all_of_it = add_key(path, "team", ["p1"]), add_key(path, "admin", None)
+    assert member_of(load_keys(path), f"Bearer {team}") == Member(frozenset({"p1"}))
+    assert member_of(load_keys(path), f"Bearer {all_of_it}") == Member(None)
+    assert team not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ConfigError, match="a key named 'team' already"):
+        add_key(path, "team", None)
+    remove_key(path, "team")
+    assert member_of(load_keys(path), f"Bearer {team}") is None
+    with pytest.raises(ConfigError, match="no key named 'team'; keys: admin"):
+        remove_key(path, "team")
+    path.write_text("{broken")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_keys(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def test_while_it_runs(tmp_path: Path, store: BulkStore) -> None:
     sync(tmp_path / "exp", store, live=True)
     with (directory / "events.jsonl").open("ab") as file:
         file.write(b'ues": {"loss": 0.5}}\n')
+    arm.prediction("bench-step2", making.prediction(0))
     making.evaluate(arm, step=2, predictions=None)
     arm.metrics(9, {"loss": 0.5, "mean_reward": 0.75}, split="summary")
     arm.metrics(4, {"loss": float("nan")})
@@ -118,6 +120,7 @@ def test_while_it_runs(tmp_path: Path, store: BulkStore) -> None:
     (run,) = contents(store)["runs"]
     assert (run["status"], [row[0] for row in run["metrics"]][:3]) == ("completed", [1, 2, 3])
     assert [(row[2], row[3]) for row in run["evals"]] == [("a@2", 2)]
+    assert len(run["predictions"]) == 1
 
 
 def test_an_arm_that_runs_again_updates_its_run(tmp_path: Path, store: BulkStore) -> None:
@@ -346,7 +349,7 @@ def test_secrets_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
     report = sync(tmp_path / "exp", dead)
     (run,) = local.list_runs()
     assert run["run_config"]["inference"]["api_key"] == "${oc.env:JUDGE_KEY}"
-    assert run["error_message"] == "HTTPError: key *** was refused, *** too"
+    assert run["error_message"] == "HTTPError: key ${oc.env:JUDGE_KEY} was refused, ${oc.env:EVSYS_API_KEY} too"
     local.close()
     written = [path for top in ("home", "exp/sync") for path in (tmp_path / top).rglob("*") if path.is_file()]
     assert len(written) > 4
@@ -355,6 +358,22 @@ def test_secrets_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert key.encode() not in path.read_bytes(), path
     assert report.waiting > 0
     assert not {secret, key} & {word for text in (str(report), repr(dead), repr(dead._wire)) for word in text.split()}
+
+
+def test_an_experiment_deleted_in_the_store(tmp_path: Path, store: BulkStore) -> None:
+    record = making.experiment(tmp_path / "exp")
+    arm = ArmRecord(making.add_arm(record, "a"))
+    arm.start()
+    arm.metrics(1, {"loss": 1.0})
+    sync(tmp_path / "exp", store)
+    store.delete_experiment(store.list_experiments()[0]["id"])
+    arm.metrics(2, {"loss": 1.0})
+    report = sync(tmp_path / "exp", store)
+    where = folder(tmp_path / "exp", store.store_id)
+    assert (report.waiting, report.refused) == (1, [])
+    assert report.error is not None and report.error.startswith("a: ") and str(where) in report.error
+    shutil.rmtree(where)
+    assert sync(tmp_path / "exp", store) == SyncReport(sent=4)
 
 
 def test_a_directory_that_cannot_be_written_to(tmp_path: Path, local: LocalStore) -> None:

@@ -42,7 +42,10 @@ def plain(node: Any) -> Any:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.fixed_dictionaries({}, optional=CHOICES), st.lists(VALUES, max_size=4, unique_by=lambda word: word.split("=")[0]))
+@given(
+    st.fixed_dictionaries({}, optional=CHOICES),
+    st.lists(VALUES, max_size=4, unique_by=lambda word: word.split("=")[0]),
+)
 def test_the_same_result_as_hydra(choices: dict[str, str], values: list[str]) -> None:
     loader, config = master()
     words = [f"{group}={choice}" for group, choice in choices.items()] + values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -24,6 +25,10 @@ CAUSES = {
     "memory": "out_of_memory",
     "loop": "timeout",
 }
+
+
+def verb(name: str, experiment: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["evsys-hydra", name, str(experiment)], capture_output=True, text=True, check=False)
 
 
 def causes(experiment: Path) -> dict[str, str | None]:
@@ -88,9 +93,9 @@ def test_a_driver_killed_in_mid_sweep_is_finished_from_the_directory(tmp_path: P
     _wait_for(lambda: "running" in _states(tmp_path / "exp", role="arm"))
     driver.kill()
     driver.wait()
-    first = subprocess.run(["evsys-hydra", "conclude", str(tmp_path / "exp")], capture_output=True, text=True, check=False)
+    first = verb("conclude", tmp_path / "exp")
     assert "Not finished: lr=1, lr=2 and lr=3" in first.stdout, first.stderr
-    again = subprocess.run(["evsys-hydra", "resume", str(tmp_path / "exp")], capture_output=True, text=True, check=False)
+    again = verb("resume", tmp_path / "exp")
     assert again.returncode == 0, again.stderr
     assert "3/3 arms completed." in again.stdout
     record = ExperimentRecord.load(tmp_path / "exp")
@@ -109,7 +114,7 @@ def test_a_dropped_terminal_does_not_end_the_sweep(tmp_path: Path, noop_words: l
 
 def test_resume_runs_only_what_did_not_complete(sweep: Run, tmp_path: Path) -> None:
     sweep("algorithm.do=complete,raise")
-    done = subprocess.run(["evsys-hydra", "resume", str(tmp_path / "exp")], capture_output=True, text=True, check=False)
+    done = verb("resume", tmp_path / "exp")
     assert "1 to run" in done.stdout
     record = ExperimentRecord.load(tmp_path / "exp")
     assert [ArmView(record.arm_directory(name)).attempt for name in ("do=complete", "do=raise")] == [1, 2]
@@ -128,7 +133,7 @@ def test_gpus_are_handed_to_one_arm_at_a_time(sweep: Run, tmp_path: Path, monkey
     assert {gpu for gpu, *_ in spans} == {"4", "7"}
     for gpu in ("4", "7"):
         mine = sorted((start, end) for which, start, end in spans if which == gpu)
-        assert all(end <= start for (_, end), (start, _) in zip(mine, mine[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(mine))
 
 
 def test_results_are_json_for_scripts(sweep: Run, tmp_path: Path) -> None:
@@ -155,5 +160,3 @@ def _wait_for(condition: object, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
-
-

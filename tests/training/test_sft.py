@@ -65,6 +65,20 @@ def test_equal_seeds_give_equal_bits_and_others_give_others(tmp_path: Path, lora
     assert runs[0].metrics["train_loss"] == runs[1].metrics["train_loss"]
 
 
+def test_one_or_two_threads_give_the_same_bits(tmp_path: Path) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    hashes = set()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            hashes.add(weights_hash(run_sft(tmp_path / str(number), "demo", {"batch_size": 12, "lr": 1e-4})))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(hashes) == 1
+
+
 def test_it_learns_and_says_so(tiny: Path, tmp_path: Path) -> None:
     result = run_sft(tmp_path / "arm", tiny, {"max_steps": 60, "lr": 1e-2, "batch_size": 12, "log_every": 20})
     lines = events(tmp_path / "arm", "metrics")
@@ -127,6 +141,21 @@ def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tiny: Path,
         run_sft(tmp_path / "a", tiny, settings)
     with pytest.raises(TrainingDiverged, match="No checkpoint was saved yet"):
         run_sft(tmp_path / "b", tiny, settings | {"save_every_steps": None})
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full_disk(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    result = run_sft(tmp_path / "a", tiny, {"save_every_steps": 2})
+    assert result.metrics["steps"] == 6
+    assert ["No space left" in line["error"] for line in events(tmp_path / "a", "checkpoint_failed")] == [True, True]
+    assert [path.name for path in (tmp_path / "a" / "checkpoints").iterdir()] == ["final"]
 
 
 class Scripted:

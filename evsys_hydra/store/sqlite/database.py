@@ -1,6 +1,6 @@
 """The SQLite file: connections, transactions, migrations, and records in and out of tables.
 
-One connection a thread, short transactions that wait for each other (30 s), WAL on a local disk, a rollback journal
+One connection a thread, short transactions that wait for each other (10 s), WAL on a local disk, a rollback journal
 on network file systems. Every transaction is on the disk when it returns.
 """
 
@@ -26,7 +26,7 @@ from ..protocol import Record
 from .filesystem import is_network
 from .schema import MIGRATIONS, Table
 
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 10.0
 FIXED = ("id", "project_id", "experiment_id", "run_id", "created_at")
 
 
@@ -94,7 +94,6 @@ class Database:
         """Close every thread's connection."""
         for known in list(self._open):
             known.connection.close()
-        self._local = threading.local()
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -106,6 +105,8 @@ class Database:
         except sqlite3.OperationalError as error:
             raise Unreachable(f"{self.path}: {error}") from error
         except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
+            if "closed" in str(error):  # by another thread: the record is not at fault
+                raise Unreachable(f"{self.path}: the store was closed") from error
             raise BadRequest(f"the store cannot hold this: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path}: {error}") from error

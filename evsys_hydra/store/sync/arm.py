@@ -255,9 +255,10 @@ def predictions_of(directory: Path, event: Mapping[str, Any]) -> str | None:
     """The file with an eval's predictions, relative to the arm's directory; None if it left none of its own."""
     named = event.get("predictions")
     if not named:
-        if event.get("step") is not None or event.get("model") is not None:
+        if event.get("model") is not None:
             return None
-        named = str(predictions_path(directory, str(event.get("name", ""))).relative_to(directory))
+        step = f"-step{event['step']}" if event.get("step") is not None else ""
+        named = str(predictions_path(directory, f"{event.get('name', '')}{step}").relative_to(directory))
     inside = (directory / str(named)).resolve()
     if not inside.is_relative_to(directory.resolve()) or not inside.exists():
         return None

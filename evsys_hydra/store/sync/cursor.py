@@ -7,6 +7,7 @@ after a crash exactly those are looked for before they are sent again.
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 import time
@@ -32,19 +33,23 @@ class Cursor:
     durable: bool = False
     intent: list[str] = field(default_factory=list)
     """Keys of records that were being sent."""
+    written: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What the file says."""
 
     def save(self) -> None:
-        """Write it down."""
-        content = {key: value for key, value in asdict(self).items() if key not in ("path", "durable")}
-        write_json(self.path, content, durable=self.durable)
+        """Write it down, unless nothing has changed."""
+        content = {key: value for key, value in asdict(self).items() if key not in ("path", "durable", "written")}
+        if content != self.written:
+            write_json(self.path, content, durable=self.durable)
+            self.written = content
 
     @classmethod
     def load(cls: type[C], path: Path, *, durable: bool) -> C:
         """What the file says; a new one if there is none."""
         found = read_json(path)
-        names = {item.name for item in fields(cls)} - {"path", "durable"}
+        names = {item.name for item in fields(cls)} - {"path", "durable", "written"}
         kept = {key: value for key, value in found.items() if key in names} if isinstance(found, dict) else {}
-        return cls(path=path, durable=durable, **kept)
+        return cls(path=path, durable=durable, written=copy.deepcopy(kept), **kept)
 
 
 @dataclass

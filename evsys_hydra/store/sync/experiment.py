@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,10 +20,8 @@ from . import fields
 from .arm import ArmSync
 from .cursor import LOCK_WAIT_S, ArmCursor, ExperimentCursor, folder, locked
 from .report import SyncReport
-from .sender import Sender
+from .sender import Sender, namespace
 from .waiting import waiting_records
-
-SHARED = "00000000000000000000000000000000"
 
 
 def sync(
@@ -34,7 +33,7 @@ def sync(
 
     Args:
         live: the sweep is running: no conclusion is sent, and an arm is what it said last.
-        budget_s: stop after about this many seconds (a call that is under way ends by its own limit); None: never.
+        budget_s: stop after about this many seconds; None: never.
         count: whether to count what waits if not everything was sent.
 
     Raises:
@@ -47,7 +46,7 @@ def sync(
     sender = Sender(store, record.id, budget_s=budget_s)
     error: Exception | None = None
     try:
-        with locked(where, wait_s=0 if live else LOCK_WAIT_S):
+        with locked(where, wait_s=0 if live else LOCK_WAIT_S), sender.limited():
             error = _Experiment(record, where, sender, live).send()
     except (StoreError, OSError) as problem:
         error = problem
@@ -55,7 +54,9 @@ def sync(
     if error is None:
         return report
     waiting = waiting_records(record, where, live=live) if count else 0
-    return replace(report, waiting=waiting, error=str(error))
+    hint = f" If it was deleted there, delete {where} to send it again." if isinstance(error, UnknownId) else ""
+    over = f"{sender.over}: " if sender.over and str(error) != sender.over else ""
+    return replace(report, waiting=waiting, error=f"{over}{error}{hint}")
 
 
 def rebuild(store: EvsysStore, directories: Iterable[Path]) -> list[SyncReport]:
@@ -177,7 +178,8 @@ class _Experiment:
     def _new_benchmark(self, name: str, content: str | None) -> str:
         metadata = {"hash": content} if content else {}
         args = {"name": name, "format": "evsys", "metadata": metadata}
-        id = Sender(self.sender.store, SHARED).id("benchmark", str(self.sender.store.project_id), name, str(content))
+        key = "\n".join(("benchmark", str(self.sender.store.project_id), name, str(content)))
+        id = uuid.uuid5(namespace("evsys_hydra"), key).hex  # the same for all experiments
         return self.sender.make("create_benchmark", self.cursor, f"benchmark {name}", args, id=id, known=())
 
     def _conclude(self) -> None:

@@ -16,12 +16,11 @@ import yaml
 
 from ... import __version__
 from ...record import ArmView
+from ...secrets import referenced, scrub
 from ..protocol import MetricPoint
 
 SPLITS = ("train", "val", "test")
 HASH = re.compile(r"[0-9a-f]{16,64}")
-FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*['\"]?(\w+)")
-SHORTEST_SECRET = 6
 JUDGED_BY = ("success_metric", "direction", "baseline", "compare", "min_effect")
 
 
@@ -164,21 +163,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def secrets_named_in(path: Path) -> list[str]:
-    """Values of the environment variables that a config refers to, and of the gateway's key."""
+    """The environment variables whose values must not get into the store: what a config refers to, and the key."""
     try:
-        names = set(FROM_ENVIRONMENT.findall(path.read_text(errors="replace")))
+        found = referenced(path.read_text(errors="replace"))
     except OSError:
-        names = set()
-    values = (os.environ.get(name, "") for name in sorted({*names, "EVSYS_API_KEY"}))
-    return [value for value in values if len(value) >= SHORTEST_SECRET]
+        found = []
+    return [*found, "EVSYS_API_KEY"]
 
 
 def masked(value: Any, secrets: list[str]) -> Any:
-    """The value with every secret in its texts replaced by ***."""
+    """The value with every secret in its texts replaced by its reference."""
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "***")
-        return value
+        return scrub(value, secrets)
     if isinstance(value, Mapping):
         return {key: masked(item, secrets) for key, item in value.items()}
     if isinstance(value, list | tuple):

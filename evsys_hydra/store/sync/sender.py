@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ...errors import StoreError
@@ -43,10 +44,28 @@ class Sender:
         """The id of a record, always the same for the same record."""
         return uuid.uuid5(self._namespace, "\n".join(parts)).hex
 
+    @property
+    def over(self) -> str | None:
+        """That the budget is used up, in words; None while it is not."""
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return None
+        return f"the {self._budget_s:g} s for sending were over"
+
     def check_time(self) -> None:
         """Raises StoreError once the budget is used up."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise StoreError(f"the {self._budget_s:g} s for sending were over")
+        if self.over:
+            raise StoreError(self.over)
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """While it sends, a store that can be told gives up its calls when the budget ends."""
+        if hasattr(self.store, "deadline"):
+            self.store.deadline = self._deadline
+        try:
+            yield
+        finally:
+            if hasattr(self.store, "deadline"):
+                self.store.deadline = None
 
     def call(self, op: str, /, **args: Any) -> Any:
         """An operation that may be repeated freely."""
