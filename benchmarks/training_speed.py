@@ -68,6 +68,8 @@ class Measured:
 
     def tenths(self) -> str:
         """Mean loss over each tenth of the tokens."""
+        if not self.curve:
+            return "(too short for a record)"
         ends = np.cumsum([tokens for tokens, _ in self.curve])
         places = np.minimum((ends - 1) * TENTHS // max(ends[-1], 1), TENTHS - 1)
         losses = np.array([loss for _, loss in self.curve])

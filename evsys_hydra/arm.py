@@ -274,7 +274,8 @@ def _evaluate_one(
         return EvalResult(name, entry.id, tags=entry.tags, error=describe(error))
     return EvalResult(
         name=name,
-        benchmark_id=entry.id or scored.benchmark_hash,
+        benchmark_id=entry.id,
+        benchmark_hash=scored.benchmark_hash,
         metrics=scored.metrics,
         breakdowns=scored.breakdowns,
         eval_seconds=time.monotonic() - started,

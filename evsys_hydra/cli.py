@@ -127,16 +127,19 @@ def conclude(directory: Directory, json: Json = False) -> None:
 def sync(
     directories: Annotated[list[Path], typer.Argument(help="Experiments' directories.")],
     store: Annotated[str, typer.Option(help="auto, local or gateway.")] = "auto",
+    path: Annotated[Path | None, typer.Option(help="The local store's file, if it is not the default one.")] = None,
     rebuild: Annotated[bool, typer.Option(help="Make the local store's records again from the directories.")] = False,
     json: Json = False,
 ) -> None:
     """Send records that the store does not have yet."""
-    from .config import KindConfig
+    from . import registry
+    from .config import typed
     from .store import open_store
     from .store.sync import rebuild as run_rebuild
     from .store.sync import sync as run
 
-    opened = open_store(KindConfig(kind=store))
+    settings = {"kind": store} if path is None else {"kind": "local", "path": str(path)}
+    opened = open_store(typed(registry.stores, settings))
     where = [experiment(directory) for directory in directories]
     reports = run_rebuild(opened, where) if rebuild else [run(directory, opened) for directory in where]
     if json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from .config import ExperimentConfig
@@ -17,8 +18,9 @@ def load_config(path: Path) -> DictConfig:
     Raises:
         RecordError: it is missing, or not a mapping.
     """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        config = OmegaConf.load(path)
+        config = OmegaConf.create(yaml.load(path.read_bytes(), Loader=loader))
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}. The arm's directory is not complete.") from error
     if not isinstance(config, DictConfig):

@@ -37,6 +37,9 @@ class EvalResult:
 
     name: str
     benchmark_id: str | None = None
+    """The benchmark's id in the store, if the config names one."""
+    benchmark_hash: str | None = None
+    """sha256 of the tasks: equal hashes can be compared task by task."""
     metrics: dict[str, float] = field(default_factory=dict)
     breakdowns: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """Dotted key -> value -> {n, mean_reward, pass_rate, and their standard errors}."""

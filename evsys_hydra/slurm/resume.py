@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..errors import ConfigError
-from ..record import ExperimentRecord
+from ..record import ArmView, ExperimentRecord
 from ..sweep.conclude import conclude
 from ..sweep.show import show_result
 from .launcher import run
@@ -19,6 +20,7 @@ from .submit import say
 from .view import QueuedArm, arm_views
 
 PREFIX = "hydra.launcher."
+ENDING_S = 60.0
 
 
 def was_on_slurm(experiment: Path) -> bool:
@@ -41,7 +43,7 @@ def resume_on_slurm(experiment: Path, overrides: Sequence[str] = ()) -> int:
     """
     record = ExperimentRecord.load(experiment)
     parameters = launcher_parameters(record, overrides)
-    views = arm_views(record, patience_s=60)
+    views = _settled_views(record)
     alive = [
         view for view in views if isinstance(view, QueuedArm) and view.job is not None and view.state != "completed"
     ]
@@ -61,6 +63,17 @@ def resume_on_slurm(experiment: Path, overrides: Sequence[str] = ()) -> int:
     result = conclude(experiment)
     show_result(result, experiment)
     return 0 if result.status == "completed" else 1
+
+
+def _settled_views(record: ExperimentRecord) -> list[ArmView]:
+    """The arms, once no job is just ending: whether such a one will be run again shows only then."""
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        views = arm_views(record, patience_s=60)
+        ending = [view for view in views if isinstance(view, QueuedArm) and view.job and view.job.state == "COMPLETING"]
+        if not ending or time.monotonic() > deadline:
+            return views
+        time.sleep(0.5)
 
 
 def launcher_parameters(record: ExperimentRecord, overrides: Sequence[str]) -> dict[str, Any]:

@@ -62,11 +62,11 @@ def compare_groups(first: str, second: str) -> Comparison:
     one, two = _side(first), _side(second)
     if one.label == two.label:
         one.label, two.label = f"{one.label} ({first})", f"{two.label} ({second})"
-    if one.evaluation.benchmark_id != two.evaluation.benchmark_id:
+    if one.evaluation.benchmark_hash != two.evaluation.benchmark_hash:
         raise RecordError(
             f"{first} and {second} were not scored on the same tasks: "
-            f"benchmark {one.evaluation.name} ({_short(one.evaluation.benchmark_id)}) "
-            f"and {two.evaluation.name} ({_short(two.evaluation.benchmark_id)})."
+            f"benchmark {one.evaluation.name} ({_short(one.evaluation.benchmark_hash)}) "
+            f"and {two.evaluation.name} ({_short(two.evaluation.benchmark_hash)})."
         )
     metric = str((one.record.facts.get("metadata") or {}).get("success_metric") or "pass_rate").rsplit(".", 1)[-1]
     metric = metric if PER_TASK.fullmatch(metric) else "pass_rate"

@@ -22,7 +22,18 @@ import orjson
 from ..causes import kernel_oom_kills
 from .process import Launched, become_arm, finish
 
-LIGHT = ("evsys_hydra.arm", "hydra.core.utils", "hydra._internal.callbacks")
+LIGHT = (
+    "evsys_hydra.arm",
+    "evsys_hydra.benchmark.scoring",
+    "evsys_hydra.inference.plain",
+    "evsys_hydra.store",
+    "evsys_hydra.sweep.callback",
+    "evsys_hydra.training.context",
+    "evsys_hydra.training.rows",
+    "hydra.core.utils",
+    "hydra._internal.callbacks",
+    "hydra._internal.logging_config",
+)
 HEAVY = (
     "torch",
     "transformers.models.auto.modeling_auto",

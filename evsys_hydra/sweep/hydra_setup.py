@@ -28,6 +28,9 @@ def set_up_hydra() -> None:
     )
     Plugins.instance()  # scans hydra_plugins once; what is stored afterwards stays
     store = ConfigStore.instance()
+    # Hydra copies the whole store, deeply, for each composition and for each group that --help lists; it only reads
+    # the copies, and what it reads it copies again
+    vars(store)["__deepcopy__"] = lambda memo: store
     for name, ours in LAUNCHERS.items():
         node = store.repo["hydra"]["launcher"].get(f"{ours}.yaml")
         if node is not None:

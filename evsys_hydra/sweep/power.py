@@ -55,7 +55,7 @@ def _pilot(outputs: Path, benchmark_hash: str) -> dict[str, Any] | None:
         views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
         results = [read_arm(view) for view in views]
         primary = next((result.primary for result in results if result.primary), None)
-        if primary is None or primary.benchmark_id != benchmark_hash:
+        if primary is None or primary.benchmark_hash != benchmark_hash:
             continue
         table = ranking_table(record, views, results)
         if table is not None and table["metric"]["kind"] == "per_task" and _groups(table) > 1:

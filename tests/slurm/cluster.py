@@ -318,11 +318,16 @@ def _daemons() -> list[tuple[int, str]]:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children += [int(child) for child in (task / "children").read_text().split()]
-    return [*children, *(grandchild for child in children for grandchild in _descendants(child))]
+    children: dict[int, list[int]] = {}
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = (directory / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                children.setdefault(int(parent), []).append(int(directory.name))
+    found = list(children.get(pid, []))
+    for child in found:
+        found += children.get(child, [])
+    return found
 
 
 def main() -> None:

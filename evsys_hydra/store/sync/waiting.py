@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ...record import ArmView, ExperimentRecord
 from . import fields
-from .arm import current_rows, event_key, latest_evals, predictions_of
 from .cursor import ArmCursor, ExperimentCursor
 from .lines import lines_from
+from .reading import current_rows, event_key, latest_evals, predictions_of
 
 
 def waiting_records(record: ExperimentRecord, where: Path, *, live: bool) -> int:

@@ -1,0 +1,92 @@
+"""Jobs that SLURM runs again: the arm goes on from its checkpoint, its attempts are kept apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from .cluster import Cluster
+from .conftest import Sweep
+
+pytestmark = pytest.mark.slurm
+STEPS = ("algorithm=steps", "algorithm.steps=12", "algorithm.seconds=0.5")
+
+
+def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    sweep.start(
+        f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "+hydra.launcher.additional_parameters.spread-job=true"
+    )
+    sweep.wait_for(lambda: step(sweep, "lr=1") >= 3 and step(sweep, "lr=2") >= 3, "some steps")
+    node = sweep.read("lr=1", "status.json")["node"]
+    on_it = [arm for arm in ("lr=1", "lr=2") if sweep.read(arm, "status.json")["node"] == node]
+    plain.kill_node(node)
+    try:
+        ended = sweep.end(120)
+    finally:
+        plain.start_node(node)
+    assert ended.returncode == 0, ended.stderr
+    assert sweep.causes() == {"lr=1": None, "lr=2": None}
+    for arm in on_it:
+        first, second = sweep.began_at(arm)
+        assert first == 0 and second >= 3
+        assert sweep.read(arm, "attempts/1/status.json")["node"] == node
+        assert sweep.read(arm, "status.json")["attempt"] == 2 and (sweep.arm(arm) / "attempts/1/arm.log").exists()
+    plain.wait_for(lambda: plain.idle_nodes() == 4, "the node")
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_preempted(deaf: bool, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=24", f"algorithm.deaf={deaf}")
+    sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
+    plain.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+    sweep.wait_for(lambda: sweep.status()["lr=1"]["queue"] not in (None, "RUNNING"), "the preemption")
+    ended = sweep.end(120)
+    assert ended.returncode == 0, ended.stderr
+    first, second = sweep.began_at("lr=1")
+    assert first == 0 and second >= 3
+    assert sweep.read("lr=1", "attempts/1/exit.json")["cause"] == "preempted"
+    assert "failed" not in ended.stderr
+
+
+def test_a_timeout_is_run_again_as_often_as_allowed(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    sweep.start(
+        f"hydra.sweep.dir={sweep.directory}",
+        "lr=1,2",
+        "algorithm=steps",
+        "algorithm.seconds=0.5",
+        "algorithm.steps=150,100000",
+        "hydra.launcher.timeout_min=1",
+        "hydra.launcher.max_num_timeout=1",
+        "hydra.launcher.signal_delay_s=30",
+    )
+    ended = sweep.end(240)
+    assert ended.returncode == 0, ended.stderr
+    causes = sweep.causes()
+    for lr in (1, 2):
+        assert causes[f"lr={lr},steps=150"] is None and len(sweep.began_at(f"lr={lr},steps=150")) == 2
+        assert causes[f"lr={lr},steps=100000"] == "timeout"
+        assert len(sweep.began_at(f"lr={lr},steps=100000")) == 2
+        assert sweep.read(f"lr={lr},steps=150", "attempts/1/exit.json")["cause"] == "timeout"
+
+
+def test_completed_arms_are_not_run_again(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    assert sweep.run("lr=1,2", "algorithm.do=complete,kill").returncode == 0
+    before = {lr: sweep.read(f"do=complete,lr={lr}", "status.json") for lr in (1, 2)}
+    resumed = sweep.verb("resume")
+    assert "2 completed, 0 queued or running, 2 to submit" in resumed.stderr
+    assert sweep.submission(2)["tasks"] == [["do=kill,lr=1"], ["do=kill,lr=2"]]
+    assert {lr: sweep.read(f"do=complete,lr={lr}", "status.json") for lr in (1, 2)} == before
+    assert sweep.read("do=kill,lr=1", "attempts/1/exit.json")["cause"] == "killed"
+    assert sweep.conclusion()["generation"] == 2
+
+
+def step(sweep: Sweep, arm: str) -> int:
+    path = sweep.arm(arm) / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((event["done"] for event in map(json.loads, lines) if event["kind"] == "progress"), default=0)

@@ -1,0 +1,87 @@
+"""Distributed arms, several arms in a job, and more arms than an array may have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from .cluster import Cluster
+from .conftest import Sweep
+
+pytestmark = pytest.mark.slurm
+
+
+def test_ranks(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    ended = sweep.run(
+        "lr=1",
+        "algorithm=ranked",
+        "algorithm.failing_rank=-1,1",
+        "algorithm.late=false,true",
+        "hydra.launcher.nodes=2",
+        "hydra.launcher.tasks_per_node=1",
+    )
+    assert ended.returncode == 0, ended.stderr
+    arms = sweep.conclusion()["arms"]
+    good = [name for name, arm in arms.items() if arm["cause"] is None]
+    bad = [name for name, arm in arms.items() if arm["cause"] == "user_error"]
+    assert all("failing_rank=-1" in name for name in good) and all("failing_rank=1" in name for name in bad)
+    assert (len(good), len(bad)) == (2, 2), arms
+    for name in good:
+        assert arms[name]["metrics"]["total"] == 3.0
+        assert sweep.read(name, "ranks/1/status.json")["state"] == "completed"
+        assert "rank 1 of 2: 3.0" in (sweep.arm(name) / "ranks/1/arm.log").read_text()
+        assert "rank 0 of 2: 3.0" in (sweep.arm(name) / "arm.log").read_text()
+    for name in bad:
+        assert arms[name]["error"] == "Rank 1: ValueError: rank 1 does not work"
+        index = sweep.submission()["tasks"].index([name])
+        assert plain.job_state(f"{sweep.submission()['chunks'][0]['job']}_{index}") == "FAILED"
+
+
+def test_several_arms_in_a_job(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    kinds = ("complete", "raise", "os_exit", "kill", "memory")
+    ended = sweep.run("lr=1,2", f"algorithm.do={','.join(kinds)}", "hydra.launcher.arms_per_job=4")
+    assert ended.returncode == 0, ended.stderr
+    causes = {
+        "complete": None,
+        "raise": "user_error",
+        "os_exit": "user_error",
+        "kill": "killed",
+        "memory": "out_of_memory",
+    }
+    assert sweep.causes() == {f"do={kind},lr={lr}": cause for kind, cause in causes.items() for lr in (1, 2)}
+    assert [len(task) for task in sweep.submission()["tasks"]] == [4, 4, 2]
+
+
+def test_several_arms_in_a_job_that_is_preempted(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    sweep.start(
+        f"hydra.sweep.dir={sweep.directory}",
+        "lr=1,2,3",
+        "algorithm=steps",
+        "algorithm.steps=6",
+        "algorithm.seconds=0.5",
+        "hydra.launcher.arms_per_job=3",
+    )
+    sweep.wait_for(lambda: sweep.read("lr=2", "status.json").get("state") == "running", "the second arm")
+    plain.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
+    ended = sweep.end(120)
+    assert ended.returncode == 0, ended.stderr
+    assert sweep.causes() == {"lr=1": None, "lr=2": None, "lr=3": None}
+    assert [len(sweep.began_at(f"lr={lr}")) for lr in (1, 2, 3)] == [1, 2, 1]
+    assert sweep.read("lr=2", "attempts/1/exit.json")["cause"] == "preempted"
+
+
+@pytest.mark.timeout(600)
+def test_more_arms_than_an_array_may_have(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    ended = sweep.run("lr=range(1,1051)", "hydra.launcher.arms_per_job=1", seconds=600)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert [chunk["count"] for chunk in sweep.submission()["chunks"]] == [525, 525]
+    assert sweep.conclusion()["best_arm"] == "lr=1" and "1050/1050" in sweep.conclusion()["conclusion"]
+    attempts = {json.loads(path.read_text())["attempt"] for path in sweep.directory.glob("arms/*/status.json")}
+    assert attempts == {1}
+    sweep.wait_for(lambda: not plain.queue(), "an empty queue", 30)
