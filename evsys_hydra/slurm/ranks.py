@@ -45,6 +45,7 @@ def run_rank(directory: Path, ranks: int, *, max_num_timeout: int) -> int:
         prepare=set_up_distributed,
         body=body,
         peer_failed=lambda: failed_peer(directory, ranks, rank),
+        requeues=rank == 0,
     ).run()
     arm = ArmView(here)
     ended = {

@@ -15,9 +15,8 @@ from pathlib import Path
 from ..record import ArmView
 from ..sweep.launch import LocalPool
 from ..sweep.process import write_exit
-from .client import SlurmError, call
 from .states import Ending, seconds_left
-from .supervisor import REQUEUE_BEFORE_S, own_ending, own_facts, own_job, timeouts
+from .supervisor import REQUEUE_BEFORE_S, own_ending, own_facts, own_job, requeue, timeouts
 
 
 def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeout: int) -> int:
@@ -26,17 +25,13 @@ def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeou
     clock.start()
     LocalPool(experiment).run(directories)
     views = [ArmView(directory) for directory in directories]
-    interrupted = [view for view in views if view.state == "failed" and view.cause == "cancelled"]
-    if interrupted:
-        ending = clock.ending or own_ending() or Ending("cancelled", "Cancelled: the job was told to end")
-        for view in interrupted:
+    ended = [view for view in views if view.cause == "cancelled" or view.exit.get("code") == -signal.SIGTERM]
+    ending = clock.ending or own_ending() if ended else None
+    for view in ended:
+        if ending is not None:
             _correct(view, ending)
-    if clock.ending is not None:
-        try:
-            call("scontrol", "requeue", own_job(), patience_s=REQUEUE_BEFORE_S - 5)
-            time.sleep(REQUEUE_BEFORE_S)  # SLURM ends this process
-        except SlurmError as error:
-            print(f"the job could not be requeued: {error}")
+    if ending is not None and ending.again:
+        requeue()
     return 0 if all(ArmView(directory).status.get("state") == "completed" for directory in directories) else 1
 
 

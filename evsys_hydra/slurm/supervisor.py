@@ -27,6 +27,7 @@ from .states import Ending, ending_of, seconds_left
 
 EXIT_BUSY = 75
 REQUEUE_BEFORE_S = 15.0
+REQUEUE_WAIT_S = 20.0
 GRACE_S = 5.0
 LOOK_S = 5.0
 PR_SET_PDEATHSIG = 1
@@ -41,6 +42,7 @@ class Supervisor:
         prepare: called in the child before the arm.
         body: what the child runs instead of `arm.run_arm`.
         peer_failed: says why the child must end because of another rank; None while all is well.
+        requeues: whether it is for this process to have the job run again.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Supervisor:
         prepare: Callable[[], None] | None = None,
         body: Callable[[Path], int] | None = None,
         peer_failed: Callable[[], Ending | None] | None = None,
+        requeues: bool = True,
     ) -> None:
         self.directory = directory
         self._max_num_timeout = max_num_timeout
         self._prepare = prepare
         self._body = body
         self._peer_failed = peer_failed
+        self._requeues = requeues
         self._ending: Ending | None = None
         self._requeue_at: float | None = None
         self._kill_at: float | None = None
@@ -71,6 +75,8 @@ class Supervisor:
                 code = self._attempt(signals)
         if ArmView(self.directory).status.get("state") == "completed":
             return 0
+        if self._ending is not None and self._ending.again and self._requeues:
+            requeue()
         return code if 0 < code < 128 else 128 - code if code < 0 else 1
 
     def _attempt(self, signals: Signals) -> int:
@@ -150,10 +156,6 @@ class Supervisor:
         self._ending = Ending("timeout", f"Timeout: the job came to its {limit}", again=True)
         self._write(self._ending)
         self._end(pid)
-        try:
-            call("scontrol", "requeue", own_job(), patience_s=REQUEUE_BEFORE_S - 5)
-        except SlurmError as error:
-            self._ending = Ending("timeout", f"Timeout: the job came to its time limit and was not requeued: {error}")
 
     def _end(self, pid: int) -> None:
         signal_group(pid, signal.SIGTERM)
@@ -209,6 +211,18 @@ def own_job() -> str:
 def own_facts() -> dict[str, str]:
     """What the controller says of the job of this process now; {} if it does not answer."""
     return next(iter(facts_of(own_job())), {})
+
+
+def requeue() -> None:
+    """Have SLURM run this job again, and wait for it to end this process.
+
+    A preempted job whose processes end at the first signal counts as failed and is not run again by SLURM itself.
+    """
+    try:
+        call("scontrol", "requeue", own_job(), patience_s=REQUEUE_BEFORE_S - 5)
+    except SlurmError as error:
+        print(error, flush=True)  # it is being requeued already, or may not be
+    time.sleep(REQUEUE_WAIT_S)
 
 
 def own_ending() -> Ending | None:

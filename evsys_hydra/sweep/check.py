@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..config import ExperimentConfig
 from ..errors import ConfigError, DataError
 from ..problems import describe_validation
-from ..registry import load_plugins
+from ..registry import algorithms, load_plugins
 from ..secrets import referenced, scrub
 
 MAX_SHOWN = 20
@@ -77,6 +77,10 @@ class Checker:
             from ..training.rows import check_data
 
             problems += self._once(config.data, check_data)
+        if self._data and config.algorithm.kind in algorithms.builtin and config.inference.kind == "local":
+            from ..models import check_model
+
+            problems += self._once(config.model, check_model)
         for entry in config.metadata.benchmark if self._benchmarks else []:
             from ..benchmark.tasks import check_benchmark
 

@@ -1,4 +1,4 @@
-"""The process that forks arms: `python -m evsys_hydra.sweep.forkserver EXPERIMENT PRELOAD`.
+"""The process that forks arms: `python -m evsys_hydra.sweep.forkserver EXPERIMENT [torch,peft]`.
 
 It imports the heavy libraries once, then reads {"arm": directory, "gpu": id} lines from stdin and answers on stdout
 {"started", "pid"} and, later, {"pid", "code"}. It must stay single-threaded: a fork copies only the calling thread.
@@ -34,17 +34,24 @@ LIGHT = (
     "hydra._internal.callbacks",
     "hydra._internal.logging_config",
 )
-HEAVY = (
-    "torch",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-    "evsys_hydra.training.sft",
-    "evsys_hydra.inference.local",
-)
+HEAVY = {
+    "torch": (
+        "torch",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.tokenization_auto",
+        "transformers.models.llama.modeling_llama",
+        "evsys_hydra.training.loop",
+        "evsys_hydra.training.loss",
+        "evsys_hydra.training.optimizer",
+        "evsys_hydra.training.sft",
+        "evsys_hydra.inference.decoding",
+        "evsys_hydra.inference.local",
+    ),
+    "peft": ("peft",),
+}
 
 
-def main(experiment: Path, preload: bool) -> int:
+def main(experiment: Path, preload: Sequence[str]) -> int:
     """Serve until the driver says stop or is gone; returns the exit code."""
     _Server(experiment).serve(preload)
     return 0
@@ -64,10 +71,10 @@ class _Server:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM tells every process of a job; the driver says what to do
         signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
 
-    def serve(self, preload: bool) -> None:
+    def serve(self, preload: Sequence[str]) -> None:
         _import(LIGHT)
-        if preload:
-            _import(HEAVY)
+        for part in preload:
+            _import(HEAVY[part])
         buffer, stopped = b"", False
         while True:
             watched = [self.woken] if not self.driver or stopped else [self.woken, 0]
@@ -136,4 +143,4 @@ def _import(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2] == "1"))
+    sys.exit(main(Path(sys.argv[1]), [part for part in sys.argv[2].split(",") if part]))

@@ -55,7 +55,7 @@ class LocalPool:
         places = [gpus[slot % len(gpus)] if gpus else None for slot in range(slots)]
         queue = list(directories)
         running: dict[int, Launched] = {}
-        with Interrupts() as interrupts, ForkServer(self.experiment, needs_torch(directories), slots) as server:
+        with Interrupts() as interrupts, ForkServer(self.experiment, to_preload(directories), slots) as server:
             while queue or running:
                 if interrupts.caught and queue:
                     for directory in queue:
@@ -108,7 +108,7 @@ class LocalPool:
 class ForkServer:
     """The driver's end of the fork server process."""
 
-    def __init__(self, experiment: Path, preload: bool, slots: int) -> None:
+    def __init__(self, experiment: Path, preload: str, slots: int) -> None:
         self._experiment = experiment
         self._preload = preload
         self._slots = slots
@@ -125,7 +125,7 @@ class ForkServer:
         environment.setdefault("TOKENIZERS_PARALLELISM", "false")
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "evsys_hydra.sweep.forkserver", str(self._experiment), str(int(self._preload))],
+            [sys.executable, "-m", "evsys_hydra.sweep.forkserver", str(self._experiment), self._preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -205,8 +205,9 @@ class Interrupts:
             print(f"\n{signal.Signals(number).name}: {what}, then concluding", file=sys.stderr, flush=True)
 
 
-def needs_torch(directories: Sequence[Path]) -> bool:
-    """Whether some arm trains or generates with code of ours that uses torch."""
+def to_preload(directories: Sequence[Path]) -> str:
+    """What the fork server imports once for these arms: "torch" where ours trains or generates, "peft" for adapters."""
+    wanted: set[str] = set()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for directory in directories:
         try:
@@ -214,9 +215,11 @@ def needs_torch(directories: Sequence[Path]) -> bool:
             parts = (config["algorithm"]["kind"], algorithms), (config["inference"]["kind"], inference)
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             continue
-        if any(kind in registry.builtin and kind != "none" for kind, registry in parts):
-            return True
-    return False
+        if any(kind in registry.builtin and kind not in ("none", "api") for kind, registry in parts):
+            wanted.add("torch")
+            if config["model"].get("lora"):
+                wanted.add("peft")
+    return ",".join(sorted(wanted))
 
 
 def visible_gpus() -> list[str]:

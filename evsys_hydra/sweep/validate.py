@@ -49,15 +49,17 @@ def validate_words(words: Sequence[str]) -> Report:
 
 def _examples(arm: Arm) -> list[str]:
     """A few training rows as the model will see them, with what it is trained on marked."""
-    if arm.config.algorithm.kind != "sft":
+    from ..training.sft_config import SFTConfig
+
+    algorithm = arm.config.algorithm
+    if not isinstance(algorithm, SFTConfig):
         return []
     from ..models import load_tokenizer
     from ..training.encoding import marked_examples
     from ..training.rows import load_rows
 
     rows = load_rows(arm.config.data)[:EXAMPLES]
-    examples: list[str] = marked_examples(rows, load_tokenizer(arm.config.model), EXAMPLES)
-    return examples
+    return list(marked_examples(rows, load_tokenizer(arm.config.model), EXAMPLES, algorithm.encoding()))
 
 
 def _text(arms: Sequence[Arm], power: dict[str, Any] | None, examples: Sequence[str]) -> str:

@@ -37,10 +37,10 @@ def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     plain.wait_for(lambda: plain.idle_nodes() == 4, "the node")
 
 
-@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("deaf", [False, True])  # ended by SIGTERM, or only by SIGKILL after the grace time
 def test_preempted(deaf: bool, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(plain)
-    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=24", f"algorithm.deaf={deaf}")
+    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=40", f"algorithm.deaf={deaf}")
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
     plain.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
     sweep.wait_for(lambda: sweep.status()["lr=1"]["queue"] not in (None, "RUNNING"), "the preemption")
@@ -68,10 +68,10 @@ def test_a_timeout_is_run_again_as_often_as_allowed(plain: Cluster, sweeps: Call
     assert ended.returncode == 0, ended.stderr
     causes = sweep.causes()
     for lr in (1, 2):
-        assert causes[f"lr={lr},steps=150"] is None and len(sweep.began_at(f"lr={lr},steps=150")) == 2
-        assert causes[f"lr={lr},steps=100000"] == "timeout"
-        assert len(sweep.began_at(f"lr={lr},steps=100000")) == 2
-        assert sweep.read(f"lr={lr},steps=150", "attempts/1/exit.json")["cause"] == "timeout"
+        assert causes[f"steps=150,lr={lr}"] is None and len(sweep.began_at(f"steps=150,lr={lr}")) == 2
+        assert causes[f"steps=100000,lr={lr}"] == "timeout"
+        assert len(sweep.began_at(f"steps=100000,lr={lr}")) == 2
+        assert sweep.read(f"steps=150,lr={lr}", "attempts/1/exit.json")["cause"] == "timeout"
 
 
 def test_completed_arms_are_not_run_again(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:

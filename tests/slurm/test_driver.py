@@ -105,7 +105,7 @@ def test_cancelled_as_a_whole_and_resumed(plain: Cluster, sweeps: Callable[..., 
     assert "lr=3" in sweep.verb("cancel").stdout
     sweep.wait_for(sweep.conclusion, "the conclusion")
     assert set(sweep.causes().values()) == {"cancelled"}
-    resumed = sweep.verb("resume")
+    resumed = sweep.verb("resume", "hydra.launcher.detach=false")
     assert resumed.returncode == 0, resumed.stderr
     assert set(sweep.causes().values()) == {None}
 
