@@ -11,8 +11,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, OmegaConf
 
 from .causes import cause_of, describe
 from .composed import load_config, typed_config
@@ -86,6 +90,14 @@ def fail(record: ArmRecord, error: BaseException) -> None:
         print(f"The record of {record.directory} could not be written: {problem}", flush=True)
 
 
+@cache
+def hydra_schema() -> DictConfig:
+    """Hydra's own typed config, open for what plugins add to it; made once, the fork server's arms inherit it."""
+    schema: DictConfig = OmegaConf.structured(HydraConf)
+    OmegaConf.set_struct(schema, False)
+    return schema
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text()
@@ -95,18 +107,14 @@ def _text_of(path: Path) -> str:
 
 def _run_job(directory: Path, record: ArmRecord) -> float | None:
     from hydra._internal.callbacks import Callbacks
-    from hydra.conf import HydraConf
     from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
     from hydra.types import HydraContext
     from hydra.version import setbase
-    from omegaconf import OmegaConf
 
     setup_globals()
     setbase("1.3")
     whole = load_config(directory / "config.yaml")
-    hydra = OmegaConf.structured(HydraConf)
-    OmegaConf.set_struct(hydra, False)
-    whole["hydra"] = OmegaConf.merge(hydra, load_config(directory / "hydra.yaml"))
+    whole["hydra"] = OmegaConf.merge(hydra_schema(), load_config(directory / "hydra.yaml"))
     job: JobReturn = run_job(
         task_function=lambda task: live(typed_config(task), record),
         config=whole,

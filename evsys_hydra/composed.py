@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from .config import ExperimentConfig
 from .errors import RecordError
 from .registry import load_plugins
+from .resolve import resolved
 
 
 def load_config(path: Path) -> DictConfig:
@@ -30,7 +31,6 @@ def load_config(path: Path) -> DictConfig:
 
 def typed_config(task: DictConfig) -> ExperimentConfig:
     """The typed config of a composed one, with plugins loaded and secrets of the environment resolved."""
-    container = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
-    assert isinstance(container, dict)
+    container = resolved(task)
     load_plugins(container.get("plugins") or [])
     return ExperimentConfig.model_validate(container)

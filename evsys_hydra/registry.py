@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -155,11 +156,16 @@ def load_plugins(plugins: Iterable[str]) -> list[Path]:
     Raises:
         ConfigError: naming a plugin that cannot be imported, and why.
     """
+    _load_entry_points()
+    return [source for plugin in plugins if (source := _load_plugin(plugin)) is not None]
+
+
+@cache
+def _load_entry_points() -> None:
     from importlib.metadata import entry_points
 
     for point in entry_points(group="evsys_hydra.plugins"):
         point.load()
-    return [source for plugin in plugins if (source := _load_plugin(plugin)) is not None]
 
 
 def _load_plugin(plugin: str) -> Path | None:

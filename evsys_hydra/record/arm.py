@@ -125,7 +125,8 @@ class ArmRecord:
 
     def _write_status(self, **facts: Any) -> None:
         self._status.update(facts)
-        write_json(self.directory / "status.json", self._status)
+        ended = self._status.get("state") != "running"
+        write_json(self.directory / "status.json", self._status, durable=ended)
 
     def _release(self) -> None:
         self._events.close()

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def command_line() -> str:
     return shlex.join([Path(arguments[0]).name, *arguments[1:]])
 
 
+@cache
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide the numbers, read without importing them."""
     found = {"python": platform.python_version()}
@@ -45,6 +47,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def hardware() -> dict[str, Any]:
     """The machine this process runs on; GPUs by name if the driver lists them."""
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))

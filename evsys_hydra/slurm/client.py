@@ -101,7 +101,9 @@ def once(*command: str) -> str:
     if done.returncode == 0:
         return done.stdout
     text = (done.stderr or done.stdout).strip()
-    kind = SlurmUnreachable if TRANSIENT.search(text) else SlurmError
+    # ended by a signal: SLURM signals every process of a job that it ends, this one too
+    transient = done.returncode < 0 or TRANSIENT.search(text)
+    kind = SlurmUnreachable if transient else SlurmError
     raise kind(f"{command[0]}: {text or f'exit code {done.returncode}'}")
 
 

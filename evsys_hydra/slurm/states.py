@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ..causes import cause_of_exit
 from ..record import Cause
 
 TIMEOUTS = ("TIMEOUT", "DEADLINE")
+CLOCK_S = 2.0
 NODE_FAILURES = ("NODE_FAIL", "BOOT_FAIL")
 CANCELLATIONS = ("CANCELLED", "REVOKED")
 
@@ -40,7 +42,7 @@ def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending 
     """
     state = facts.get("JobState", "").rstrip("+")
     limit = facts.get("TimeLimit", "")
-    if state in TIMEOUTS or facts.get("Reason") == "TimeLimit":
+    if state in TIMEOUTS or facts.get("Reason") == "TimeLimit" or over_limit(facts):
         return Ending("timeout", f"Timeout: SLURM ended the job at its time limit{f' ({limit})' if limit else ''}")
     if state == "OUT_OF_MEMORY":
         return Ending("out_of_memory", "OutOfMemory: SLURM ended the job for its memory (OUT_OF_MEMORY)")
@@ -57,6 +59,19 @@ def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending 
     if state in ("PENDING", "REQUEUED") or int(facts.get("Restarts") or 0) > restarts:
         return Ending("preempted", "Preempted: the job was requeued", again=True)
     return None
+
+
+def over_limit(facts: Mapping[str, str]) -> bool:
+    """Whether a job that still runs, or is just being ended, has used up its time: srun can know before the state."""
+    limit = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", facts.get("TimeLimit", ""))
+    if limit is None or facts.get("JobState") not in ("RUNNING", "COMPLETING"):
+        return False
+    days, hours, minutes, seconds = (int(part or 0) for part in limit.groups())
+    try:
+        started = datetime.fromisoformat(facts.get("StartTime", "")).timestamp()
+    except ValueError:
+        return False
+    return time.time() - started >= ((days * 24 + hours) * 60 + minutes) * 60 + seconds - CLOCK_S
 
 
 def seconds_left(facts: Mapping[str, str]) -> float | None:

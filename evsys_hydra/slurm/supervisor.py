@@ -204,8 +204,11 @@ class Signals:
 
 
 def own_job() -> str:
-    """The id by which scontrol knows the job of this process."""
-    return os.environ.get("SLURM_JOB_ID", "")
+    """The id by which scontrol knows the job of this process.
+
+    SLURM_JOB_ID will not do: the last task of an array has the array's, and a requeue would mean all of them.
+    """
+    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
 
 
 def own_facts() -> dict[str, str]:
@@ -227,15 +230,17 @@ def requeue() -> None:
 
 def own_ending() -> Ending | None:
     """Why SLURM is ending the job of this process, if it says so."""
-    return ending_of(own_facts(), restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+    facts = own_facts()
+    told = ("JobState", "Reason", "PreemptTime", "Restarts", "StartTime", "EndTime", "TimeLimit")
+    print("SLURM:", ", ".join(f"{key}={facts.get(key)}" for key in told), flush=True)
+    return ending_of(facts, restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
 
 
 def timeouts(directory: Path) -> int:
     """How many earlier attempts of this job came to its time limit."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     files = [directory / "exit.json", *(directory / "attempts").glob("*/exit.json")]
     ends = [read_json(path) or {} for path in files]
-    return sum(end.get("cause") == "timeout" and (end.get("job") == own_job() or array == (None, None)) for end in ends)
+    return sum(end.get("cause") == "timeout" and end.get("job") == own_job() for end in ends)
 
 
 def oom_kills() -> int:

@@ -14,6 +14,7 @@ from ..config import ExperimentConfig
 from ..errors import ConfigError, DataError
 from ..problems import describe_validation
 from ..registry import algorithms, load_plugins
+from ..resolve import resolved
 from ..secrets import referenced, scrub
 
 MAX_SHOWN = 20
@@ -42,8 +43,7 @@ class Checker:
     def check(self, arm: str, task: DictConfig) -> ExperimentConfig | None:
         """Type an arm's config and look at the files it names; None if something is wrong."""
         try:
-            container = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
-            assert isinstance(container, dict)
+            container = resolved(task)
             load_plugins(container.get("plugins") or [])
             config = ExperimentConfig.model_validate(container)
         except ValidationError as error:

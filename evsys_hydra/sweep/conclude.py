@@ -110,7 +110,7 @@ def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, 
     }
     write_atomic(record.directory / "ranking.csv", _csv(ranking_rows(result.ranking) if result.ranking else []))
     write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n")
-    if result.ranking.get("ranking"):
+    if len(result.ranking.get("ranking") or []) > 1:
         forest_plot(result.ranking, record.directory / "ranking.png", record.directory / "ranking.svg")
     write_json(record.directory / "conclusion.json", facts)
 

@@ -8,6 +8,7 @@ When the driver is gone (end of stdin without a stop), the running arms finish, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -19,14 +20,19 @@ from pathlib import Path
 
 import orjson
 
+from ..arm import hydra_schema
 from ..causes import kernel_oom_kills
+from ..record import provenance
+from ..registry import load_plugins
 from .process import Launched, become_arm, finish
 
 LIGHT = (
     "evsys_hydra.arm",
     "evsys_hydra.benchmark.scoring",
     "evsys_hydra.inference.plain",
-    "evsys_hydra.store",
+    "evsys_hydra.store.auto",
+    "evsys_hydra.store.local",
+    "evsys_hydra.store.none",
     "evsys_hydra.sweep.callback",
     "evsys_hydra.training.context",
     "evsys_hydra.training.rows",
@@ -73,8 +79,10 @@ class _Server:
 
     def serve(self, preload: Sequence[str]) -> None:
         _import(LIGHT)
+        provenance.versions(), provenance.hardware(), load_plugins([]), hydra_schema()  # inherited by every arm
         for part in preload:
             _import(HEAVY[part])
+        gc.freeze()  # a collection in an arm must not copy the pages of what was imported here
         buffer, stopped = b"", False
         while True:
             watched = [self.woken] if not self.driver or stopped else [self.woken, 0]

@@ -116,7 +116,7 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """What a power cut does: the node's slurmd, its steps' daemons and all their processes are gone at once."""
         process = self.processes.pop(f"slurmd-{node}", None)
-        doomed = [pid for pid, name in _daemons() if name == node]
+        doomed = _daemons(self.directory / f"slurmd-{node}.log")
         doomed = [child for daemon in doomed for child in _descendants(daemon)] + doomed
         for pid in doomed:
             with contextlib.suppress(ProcessLookupError):
@@ -298,22 +298,14 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _daemons() -> list[tuple[int, str]]:
-    """The slurmds and slurmstepds of this host's test nodes: pid, node."""
+def _daemons(log: Path) -> list[int]:
+    """The slurmd and the slurmstepds that write this log: those of one node."""
     found = []
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
-                words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                program = Path(words[0].rstrip(":")).name
-                if program == "slurmd" and "-N" in words:
-                    found.append((int(directory.name), words[words.index("-N") + 1]))
-                elif program == "slurmstepd":
-                    environment = (directory / "environ").read_bytes().decode(errors="replace").split("\0")
-                    node = next(
-                        (word.split("=", 1)[1] for word in environment if word.startswith("SLURMD_NODENAME=")), ""
-                    )
-                    found.append((int(directory.name), node))
+                if any(os.readlink(handle) == str(log) for handle in (directory / "fd").iterdir()):
+                    found.append(int(directory.name))
     return found
 
 

@@ -40,7 +40,7 @@ def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
 @pytest.mark.parametrize("deaf", [False, True])  # ended by SIGTERM, or only by SIGKILL after the grace time
 def test_preempted(deaf: bool, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(plain)
-    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=40", f"algorithm.deaf={deaf}")
+    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=70", f"algorithm.deaf={deaf}")
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
     plain.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
     sweep.wait_for(lambda: sweep.status()["lr=1"]["queue"] not in (None, "RUNNING"), "the preemption")
