@@ -1,7 +1,7 @@
 """Resolving a composed config fast: the same as OmegaConf does it, without its parser where interpolations are plain.
 
-OmegaConf parses every interpolation anew, about a millisecond each. Plain ones (`${lr}`, `${oc.select:benchmark.limit,null}`)
-are looked up here; whatever else stands in a config sends the whole config to OmegaConf.
+OmegaConf parses every interpolation anew, about a millisecond each. Plain ones (`${lr}`, `${oc.select:a.b,null}`) are
+looked up here; whatever else stands in a config sends the whole config to OmegaConf.
 """
 
 from __future__ import annotations

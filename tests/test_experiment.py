@@ -19,8 +19,9 @@ from evsys_hydra import (
     ExperimentConfig,
     RunConfig,
     RunResult,
+    conclude,
 )
-from evsys_hydra.record.files import read_json
+from evsys_hydra.record.files import read_json, write_json
 from tests.conftest import TASKS
 
 YAML = """\
@@ -291,3 +292,15 @@ def test_the_lazy_names_are_exactly_all() -> None:
     import evsys_hydra
 
     assert sorted(evsys_hydra._MODULE_OF) == evsys_hydra.__all__
+
+
+def test_records_that_make_no_table_still_give_a_conclusion(tmp_path: Path) -> None:
+    experiment(tmp_path).run()
+    predictions = tmp_path / "exp" / "arms" / "lr=1e-5" / "predictions" / "bench.jsonl"
+    predictions.write_text(predictions.read_text().replace('"reward":1.0', '"reward":-7.0'))
+    metadata = read_json(tmp_path / "exp" / "experiment.json")
+    metadata["metadata"]["success_metric"] = "mean_reward"
+    write_json(tmp_path / "exp" / "experiment.json", metadata)
+    result = conclude(tmp_path / "exp")
+    assert result.status == "completed" and "could not be ranked" in result.conclusion
+    assert "2/2 arms completed." in result.conclusion

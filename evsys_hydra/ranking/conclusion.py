@@ -49,7 +49,7 @@ def write_conclusion(
             _unranked(verdict, arms),
             _missing(verdict),
         ]
-    else:
+    elif metric_name is None:
         paragraphs = ["No success metric was set, so the arms were not ranked."]
         if hypothesis_text:
             paragraphs.append(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..ranking import forest_plot, highest_arm, rank, ranking_rows, write_conclusion
+from ..ranking import TableError, forest_plot, highest_arm, rank, ranking_rows, write_conclusion
 from ..record import ArmView, ExperimentRecord
 from ..record.files import to_json, write_atomic, write_json
 from ..record.provenance import versions
@@ -39,14 +39,14 @@ def conclude(directory: Path) -> ExperimentResult:
     results = [read_arm(view) for view in views]
     ended = [(view, result) for view, result in zip(views, results, strict=True) if view.state in ENDED]
     table = ranking_table(record, [view for view, _ in ended], [result for _, result in ended])
-    verdict = rank(table) if table is not None else None
+    verdict, refused = _rank(table)
     own = [result for view, result in zip(views, results, strict=True) if view.role == "arm"]
     metric = (record.facts.get("metadata") or {}).get("success_metric")
     words = _words(own, metric)
     top = highest_arm(verdict, words) if metric else None
     best = next((arm for arm in own if top is not None and arm.name == top["name"]), None)
     hypothesis = (record.facts.get("metadata") or {}).get("hypothesis")
-    text = write_conclusion(verdict, words, metric, hypothesis)
+    text = refused + write_conclusion(verdict, words, metric, hypothesis)
     result = ExperimentResult(
         name=record.name,
         status="completed" if any(arm.status == "completed" for arm in own) else "failed",
@@ -67,6 +67,16 @@ def conclude(directory: Path) -> ExperimentResult:
             f"Mend that and run: evsys-hydra conclude {directory}\nIt says:\n{text}"
         ) from error
     return result
+
+
+def _rank(table: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
+    """The verdict; where the records do not make a table, no verdict and a paragraph that says why."""
+    if table is None:
+        return None, ""
+    try:
+        return rank(table), ""
+    except TableError as error:
+        return None, f"The groups could not be ranked. {error}\n\n"
 
 
 def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]]:
