@@ -77,6 +77,8 @@ class Watch:
                 progress = ArmView(directory).progress
                 if progress is not None:
                     parts.append(f"{directory.name}: {progress}")
+        if not parts and not self._told:
+            parts = ["starting: importing what the arms need"]
         text = f"{time.monotonic() - self._started:.0f} s  " + "  |  ".join(parts)
         self._out.write(f"\r\x1b[K{text[:150]}" if parts else "\r\x1b[K")
         self._out.flush()

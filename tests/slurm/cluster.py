@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,12 +45,12 @@ class Cluster:
     Args:
         directory: where configuration, state, logs and sockets go.
         accounting: whether slurmdbd and its database run.
-        options: more lines for slurm.conf.
+        max_array_size: indices of an array stay below it.
     """
 
     directory: Path
     accounting: bool = False
-    options: Sequence[str] = ()
+    max_array_size: int = 1001
     name: str = field(default_factory=lambda: f"ev{secrets.token_hex(3)}x")
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -237,7 +237,7 @@ class Cluster:
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "JobRequeue=1",
-            "MaxArraySize=1001",
+            f"MaxArraySize={self.max_array_size}",
             "MaxJobCount=20000",
             "KillWait=5",
             "SlurmctldTimeout=30",
@@ -245,7 +245,6 @@ class Cluster:
             "OverTimeLimit=0",
             "InactiveLimit=0",
             f"AccountingStorageType={storage}",
-            *self.options,
         ]
         if self.accounting:
             lines += ["AccountingStorageHost=127.0.0.1", f"AccountingStoragePort={self._ports[2]}"]

@@ -33,14 +33,14 @@ FIXED = (
 )
 
 
-def started(tmp_path_factory: pytest.TempPathFactory, accounting: bool) -> Iterator[Cluster]:
+def started(directory: Path, accounting: bool, max_array_size: int = 1001) -> Iterator[Cluster]:
     """A cluster; where there can be none, the tests are skipped with the reason, in CI they fail."""
     reason = missing(accounting)
     if reason is not None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no SLURM in CI: {reason}")
         pytest.skip(reason)
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"), accounting=accounting)
+    cluster = Cluster(directory, accounting, max_array_size)
     try:
         yield cluster.start()
     finally:
@@ -50,13 +50,13 @@ def started(tmp_path_factory: pytest.TempPathFactory, accounting: bool) -> Itera
 @pytest.fixture(scope="session")
 def accounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with slurmdbd."""
-    yield from started(tmp_path_factory, True)
+    yield from started(tmp_path_factory.mktemp("slurm"), True)
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster without accounting: sacct fails."""
-    yield from started(tmp_path_factory, False)
+    yield from started(tmp_path_factory.mktemp("slurm"), False)
 
 
 @pytest.fixture(params=["plain", "accounted"])

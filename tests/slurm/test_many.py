@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from .cluster import Cluster
-from .conftest import Sweep
+from .conftest import Sweep, started
 
 pytestmark = pytest.mark.slurm
 
@@ -75,13 +76,29 @@ def test_several_arms_in_a_job_that_is_preempted(plain: Cluster, sweeps: Callabl
     assert sweep.read("lr=2", "attempts/1/exit.json")["cause"] == "preempted"
 
 
-@pytest.mark.timeout(600)
-def test_more_arms_than_an_array_may_have(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
-    sweep = sweeps(plain)
-    ended = sweep.run("lr=range(1,1051)", "hydra.launcher.arms_per_job=1", seconds=600)
+@pytest.fixture
+def small_arrays(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster whose arrays have at most 20 tasks."""
+    yield from started(tmp_path / "cluster", False, max_array_size=21)
+
+
+def test_more_arms_than_an_array_may_have(small_arrays: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    assert_chunks(sweeps(small_arrays), 50, [17, 17, 16])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_thousand_and_fifty_arms(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    assert_chunks(sweeps(plain), 1050, [525, 525])
+
+
+def assert_chunks(sweep: Sweep, arms: int, counts: list[int]) -> None:
+    """So many arms run once each, in arrays of these sizes, and are concluded."""
+    ended = sweep.run(f"lr=range(1,{arms + 1})", seconds=1800)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert [chunk["count"] for chunk in sweep.submission()["chunks"]] == [525, 525]
-    assert sweep.conclusion()["best_arm"] == "lr=1" and "1050/1050" in sweep.conclusion()["conclusion"]
-    attempts = {json.loads(path.read_text())["attempt"] for path in sweep.directory.glob("arms/*/status.json")}
-    assert attempts == {1}
-    sweep.wait_for(lambda: not plain.queue(), "an empty queue", 30)
+    assert [chunk["count"] for chunk in sweep.submission()["chunks"]] == counts
+    conclusion = sweep.conclusion()
+    assert conclusion["best_arm"] == "lr=1" and f"{arms}/{arms} arms completed" in conclusion["conclusion"]
+    attempts = [json.loads(path.read_text())["attempt"] for path in sweep.directory.glob("arms/*/status.json")]
+    assert attempts == [1] * arms
+    sweep.wait_for(lambda: not sweep.cluster.queue(), "an empty queue", 30)
