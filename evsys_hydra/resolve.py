@@ -64,7 +64,7 @@ def _value(value: Any, root: Any, depth: int) -> Any:
 
 
 def _at(root: Any, path: str) -> Any:
-    """The value at a dotted path. Raises KeyError if there is none, NotPlain if the path leads through something else."""
+    """The value at a dotted path. Raises KeyError if there is none, NotPlain if the way leads elsewhere."""
     node = root
     for step in path.split("."):
         if not isinstance(node, dict):

@@ -180,7 +180,7 @@ class ApiClient:
             response = await asyncio.wait_for(
                 http.post(self._url, json=body, headers=headers), timeout=self._config.timeout_s
             )
-        except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise Retry(f"no answer within {self._config.timeout_s:g} s") from error
         except httpx.TransportError as error:
             raise Retry(f"connection to {self._url}: {describe(error)}") from error

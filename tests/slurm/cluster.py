@@ -8,6 +8,7 @@ in one new directory with its own ports, sockets and keys; nothing of the host i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -162,6 +163,7 @@ class Cluster:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
         log.close()
 
@@ -285,6 +287,11 @@ class Cluster:
             if path.exists():
                 tails += path.read_text(errors="replace").splitlines()[-8:]
         return "\n".join(tails)
+
+
+def die_with_parent() -> None:
+    """In a daemon before it starts: it ends with the tests, however they end."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -63,7 +63,7 @@ def test_several_arms_in_a_job_that_is_preempted(plain: Cluster, sweeps: Callabl
         f"hydra.sweep.dir={sweep.directory}",
         "lr=1,2,3",
         "algorithm=steps",
-        "algorithm.steps=6",
+        "algorithm.steps=10",
         "algorithm.seconds=0.5",
         "hydra.launcher.arms_per_job=3",
     )
@@ -72,7 +72,8 @@ def test_several_arms_in_a_job_that_is_preempted(plain: Cluster, sweeps: Callabl
     ended = sweep.end(120)
     assert ended.returncode == 0, ended.stderr
     assert sweep.causes() == {"lr=1": None, "lr=2": None, "lr=3": None}
-    assert [len(sweep.began_at(f"lr={lr}")) for lr in (1, 2, 3)] == [1, 2, 1]
+    attempts = [len(sweep.began_at(f"lr={lr}")) for lr in (1, 2, 3)]
+    assert attempts[:2] == [1, 2] and attempts[2] <= 2  # the third may have begun when the second was ended
     assert sweep.read("lr=2", "attempts/1/exit.json")["cause"] == "preempted"
 
 

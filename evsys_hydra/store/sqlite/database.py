@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -196,7 +196,7 @@ def from_json(text: str) -> Any:
 
 def now() -> str:
     """The time as records carry it: ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
