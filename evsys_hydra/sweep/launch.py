@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -35,15 +35,13 @@ class LocalPool:
 
     Args:
         experiment: the experiment's directory.
-        n_jobs: arms at a time; None: one for each GPU, else one.
+        n_jobs: arms at a time, but never more than GPUs where there are some; None: one for each GPU, else one.
         timeout_min: longest time for an arm, in minutes; None: no limit.
-        on_change: called whenever an arm started or ended.
     """
 
     experiment: Path
     n_jobs: int | None = None
     timeout_min: float | None = None
-    on_change: Callable[[], None] | None = None
 
     def run(self, directories: Sequence[Path]) -> None:
         """Run every arm to its end; Ctrl-C or SIGTERM ends the running ones and cancels the rest.
@@ -51,8 +49,8 @@ class LocalPool:
         Never raises for what an arm does.
         """
         gpus: list[str | None] = list(visible_gpus())
-        slots = self.n_jobs or len(gpus) or 1
-        places = [gpus[slot % len(gpus)] if gpus else None for slot in range(slots)]
+        slots = min(self.n_jobs or len(gpus), len(gpus)) if gpus else self.n_jobs or 1
+        places = gpus[:slots] if gpus else [None] * slots
         queue = list(directories)
         running: dict[int, Launched] = {}
         with Interrupts() as interrupts, ForkServer(self.experiment, to_preload(directories), slots) as server:
@@ -72,13 +70,11 @@ class LocalPool:
                     if ended is not None:
                         places.append(ended.gpu)
                         finish(ended.directory, message["code"], ended)
-                        self._changed()
 
     def _start(self, server: ForkServer, directory: Path, gpu: str | None, running: dict[int, Launched]) -> None:
         rotate_log(directory)
         pid = server.start(directory, gpu)
         running[pid] = Launched(directory, pid, time.monotonic(), gpu, kernel_oom_kills())
-        self._changed()
 
     def _end_overdue(self, running: dict[int, Launched], *, cancel: bool, now: bool) -> None:
         limit = self.timeout_min * 60 if self.timeout_min is not None else float("inf")
@@ -99,10 +95,6 @@ class LocalPool:
             write_exit(arm.directory, "killed", "Killed: the arm's fork server died and took the arm with it")
         for directory in queue:
             write_exit(directory, "never_started", "NeverStarted: the fork server died before this arm ran")
-
-    def _changed(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
 
 
 class ForkServer:

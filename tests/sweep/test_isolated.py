@@ -123,7 +123,7 @@ def test_resume_runs_only_what_did_not_complete(sweep: Run, tmp_path: Path) -> N
 
 def test_gpus_are_handed_to_one_arm_at_a_time(sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    sweep("lr=1,2,3,4", "algorithm.seconds=0.3", "metadata.baseline=null", check=True)
+    sweep("lr=1,2,3,4", "algorithm.seconds=0.3", "metadata.baseline=null", "hydra.launcher.n_jobs=3", check=True)
     spans = []
     record = ExperimentRecord.load(tmp_path / "exp")
     for name in record.arm_names:
