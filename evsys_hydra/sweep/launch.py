@@ -50,7 +50,7 @@ class LocalPool:
         """
         gpus: list[str | None] = list(visible_gpus())
         slots = min(self.n_jobs or len(gpus), len(gpus)) if gpus else self.n_jobs or 1
-        places = gpus[:slots] if gpus else [None] * slots
+        places: list[str | None] = gpus[:slots] if gpus else [None] * slots
         queue = list(directories)
         running: dict[int, Launched] = {}
         with Interrupts() as interrupts, ForkServer(self.experiment, to_preload(directories), slots) as server:
