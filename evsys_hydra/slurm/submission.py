@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..record.files import read_json, write_json
 from .client import tagged
@@ -56,7 +55,6 @@ class Submission:
     finalizer: str | None = None
     complete: bool = False
     folder: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

@@ -119,9 +119,11 @@ def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, 
         "versions": versions(),
     }
     write_atomic(record.directory / "ranking.csv", _csv(ranking_rows(result.ranking) if result.ranking else []))
-    write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n")
+    picture = ""
     if len(result.ranking.get("ranking") or []) > 1:
         forest_plot(result.ranking, record.directory / "ranking.png", record.directory / "ranking.svg")
+        picture = "\n![Forest plot of the ranking](ranking.png)\n"
+    write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n{picture}")
     write_json(record.directory / "conclusion.json", facts)
 
 
