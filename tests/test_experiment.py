@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -304,3 +307,39 @@ def test_records_that_make_no_table_still_give_a_conclusion(tmp_path: Path) -> N
     result = conclude(tmp_path / "exp")
     assert result.status == "completed" and "could not be ranked" in result.conclusion
     assert "2/2 arms completed." in result.conclusion
+
+
+class _Chat(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that answers with the last word of the question."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body["model"])
+        text = body["messages"][-1]["content"].split()[-1]
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+        answer = json.dumps({"choices": [choice], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_an_api_model_is_scored_once_and_never_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Chat)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-4711")
+    result = experiment(tmp_path, "seed=0,1", "benchmark.models=[big]").run()
+    server.shutdown()
+    assert _Chat.asked == ["big"] * len(TASKS)
+    assert result.ranking["references"]["big"]["estimate"] == 1.0
+    assert result.ranking["ranking"] == ["lr=3e-5", "lr=1e-5"] and result.best_score == 0.5
+    assert [arm.name for arm in result.arms if arm.group_name == "big"] == []
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "git.diff"]  # may hold this line
+    assert [path for path in files if b"sk-test-4711" in path.read_bytes()] == []

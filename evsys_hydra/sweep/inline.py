@@ -34,7 +34,12 @@ def run_inline(config: DictConfig) -> float | None:
 
 
 def run_in_process(directory: Path, parts: Parts) -> float | None:
-    """Run a planned arm in this process with injected parts; returns its success metric, None if it failed."""
+    """Run a planned arm in this process with injected parts; returns its success metric, None if it failed.
+
+    A baseline trains nothing and brings its own model: of the parts only the benchmark is meant for it.
+    """
+    if ArmView(directory).role == "baseline":
+        parts = Parts(benchmark=parts.benchmark)
     record = ArmRecord(directory)
     record.start()
     try:
