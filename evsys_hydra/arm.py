@@ -115,6 +115,7 @@ def _run_job(directory: Path, record: ArmRecord) -> float | None:
     setbase("1.3")
     whole = load_config(directory / "config.yaml")
     whole["hydra"] = OmegaConf.merge(hydra_schema(), load_config(directory / "hydra.yaml"))
+    whole.hydra.sweep.update(dir=str(directory.parent), subdir=directory.name)  # the experiment may have been moved
     job: JobReturn = run_job(
         task_function=lambda task: live(typed_config(task), record),
         config=whole,

@@ -121,6 +121,14 @@ def test_resume_runs_only_what_did_not_complete(sweep: Run, tmp_path: Path) -> N
     assert read_json(tmp_path / "exp" / "conclusion.json")["generation"] == record.facts["generation"] == 2
 
 
+def test_an_experiment_that_was_moved_is_resumed_where_it_is(sweep: Run, tmp_path: Path) -> None:
+    sweep("algorithm.do=complete,raise")
+    (tmp_path / "exp").rename(tmp_path / "moved")
+    done = verb("resume", tmp_path / "moved")
+    assert "1/2 arms completed." in done.stdout and not (tmp_path / "exp").exists()
+    assert ArmView(tmp_path / "moved" / "arms" / "do=raise").attempt == 2
+
+
 def test_gpus_are_handed_to_one_arm_at_a_time(sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     sweep("lr=1,2,3,4", "algorithm.seconds=0.3", "metadata.baseline=null", "hydra.launcher.n_jobs=3", check=True)
