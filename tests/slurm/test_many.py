@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -78,9 +77,10 @@ def test_several_arms_in_a_job_that_is_preempted(plain: Cluster, sweeps: Callabl
 
 
 @pytest.fixture
-def small_arrays(tmp_path: Path) -> Iterator[Cluster]:
+def small_arrays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose arrays have at most 20 tasks."""
-    yield from started(tmp_path / "cluster", False, max_array_size=21)
+    # a short folder: the path of a slurmstepd's socket may have 108 characters
+    yield from started(tmp_path_factory.mktemp("slurm"), False, max_array_size=21)
 
 
 def test_more_arms_than_an_array_may_have(small_arrays: Cluster, sweeps: Callable[..., Sweep]) -> None:
