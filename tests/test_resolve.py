@@ -28,6 +28,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), VALUES))
 def test_the_same_as_omegaconf(config: dict[str, object]) -> None:

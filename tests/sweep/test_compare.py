@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TASKS, Run, command_line
 
 
@@ -13,6 +15,7 @@ def verb(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["evsys-hydra", *words], cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_two_groups_of_two_experiments_are_paired_and_their_flips_shown(sweep: Run, tmp_path: Path) -> None:
     sweep("algorithm.skill=0.2,0.4", check=True)
     sweep("algorithm.skill=0.9", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'two'}", check=True)
@@ -25,6 +28,7 @@ def test_two_groups_of_two_experiments_are_paired_and_their_flips_shown(sweep: R
     assert "0.00  skill=0.2: ?" in shown and "1.00  demo: " in shown and "--show" in shown
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(sweep: Run, tmp_path: Path, tasks_folder: Path) -> None:
     sweep("algorithm.skill=0.2,0.4", check=True)
     done = verb("compare", "exp:skill=0.3", "exp", cwd=tmp_path)
@@ -36,6 +40,7 @@ def test_what_cannot_be_compared_is_said(sweep: Run, tmp_path: Path, tasks_folde
     assert verb("compare", "exp", "nowhere", cwd=tmp_path).returncode == 1
 
 
+@pytest.mark.slow
 def test_power_is_said_from_assumptions_and_then_from_the_pilot(tmp_path: Path, noop_words: list[str]) -> None:
     words = [*noop_words, "algorithm.skill=0.3,0.6", "seed=0,1"]
     first = subprocess.run(command_line(*words), cwd=tmp_path, capture_output=True, text=True, check=True)

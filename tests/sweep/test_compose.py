@@ -41,6 +41,7 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=False, enum_to_str=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.fixed_dictionaries({}, optional=CHOICES),

@@ -64,6 +64,7 @@ def test_a_read_only_output_directory(sweep: Run, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Read-only file system" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a read-only and a small file system needs root")
 def test_a_full_disk_while_recording_is_said_and_finished_later(sweep: Run, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=3m"):
@@ -95,6 +96,7 @@ def test_an_unset_variable_of_the_environment_is_named(sweep: Run) -> None:
     assert done.returncode == 1 and "NO_SUCH_VARIABLE" in done.stderr
 
 
+@pytest.mark.slow
 def test_optuna_can_drive_the_arms(sweep: Run, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     done = sweep(

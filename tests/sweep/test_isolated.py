@@ -37,6 +37,7 @@ def causes(experiment: Path) -> dict[str, str | None]:
     return {view.name.removeprefix("do="): view.cause for view in views if view.role == "arm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["isolated", "submitit_local"])
 def test_every_death_stays_in_its_arm(sweep: Run, tmp_path: Path, launcher: str) -> None:
     expected = dict(CAUSES)
@@ -87,6 +88,7 @@ def test_ctrl_c_ends_the_running_arm_cancels_the_rest_and_concludes(tmp_path: Pa
     assert (tmp_path / "exp" / "conclusion.md").exists()
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_mid_sweep_is_finished_from_the_directory(tmp_path: Path, noop_words: list[str]) -> None:
     words = [*noop_words, f"hydra.sweep.dir={tmp_path / 'exp'}", "lr=1,2,3", "algorithm.seconds=2"]
     driver = subprocess.Popen(command_line(*words), cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -103,6 +105,7 @@ def test_a_driver_killed_in_mid_sweep_is_finished_from_the_directory(tmp_path: P
     assert set(attempts) == {1}  # the arm that was running was waited for, not run twice
 
 
+@pytest.mark.slow
 def test_a_dropped_terminal_does_not_end_the_sweep(tmp_path: Path, noop_words: list[str]) -> None:
     words = [*noop_words, f"hydra.sweep.dir={tmp_path / 'exp'}", "lr=1,2", "algorithm.seconds=1"]
     driver = subprocess.Popen(command_line(*words), cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -121,6 +124,7 @@ def test_resume_runs_only_what_did_not_complete(sweep: Run, tmp_path: Path) -> N
     assert read_json(tmp_path / "exp" / "conclusion.json")["generation"] == record.facts["generation"] == 2
 
 
+@pytest.mark.slow
 def test_an_experiment_that_was_moved_is_resumed_where_it_is(sweep: Run, tmp_path: Path) -> None:
     sweep("algorithm.do=complete,raise")
     (tmp_path / "exp").rename(tmp_path / "moved")
@@ -129,6 +133,7 @@ def test_an_experiment_that_was_moved_is_resumed_where_it_is(sweep: Run, tmp_pat
     assert ArmView(tmp_path / "moved" / "arms" / "do=raise").attempt == 2
 
 
+@pytest.mark.slow
 def test_gpus_are_handed_to_one_arm_at_a_time(sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     sweep("lr=1,2,3,4", "algorithm.seconds=0.3", "metadata.baseline=null", "hydra.launcher.n_jobs=3", check=True)
