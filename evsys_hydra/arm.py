@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import traceback
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.conf import HydraConf
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from .causes import cause_of, describe
 from .composed import load_config, typed_config
@@ -114,7 +115,9 @@ def _run_job(directory: Path, record: ArmRecord) -> float | None:
     setup_globals()
     setbase("1.3")
     whole = load_config(directory / "config.yaml")
-    whole["hydra"] = OmegaConf.merge(hydra_schema(), load_config(directory / "hydra.yaml"))
+    hydra = OmegaConf.unsafe_merge(copy.deepcopy(hydra_schema()), load_config(directory / "hydra.yaml"))
+    with flag_override(whole, "no_deepcopy_set_nodes", True):  # copying costs more than the rest of a short arm
+        whole["hydra"] = hydra
     whole.hydra.sweep.update(dir=str(directory.parent), subdir=directory.name)  # the experiment may have been moved
     job: JobReturn = run_job(
         task_function=lambda task: live(typed_config(task), record),
