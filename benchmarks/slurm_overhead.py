@@ -1,12 +1,15 @@
 """What a sweep of no-op arms costs on SLURM, beside submitit alone and a plain sbatch array, in one run.
 
 `python benchmarks/slurm_overhead.py [N ...]` starts a test cluster if SLURM_CONF is not set. Times are what a person
-waits for, from the command to its end; the ratios are what counts, the machine is whatever it is.
+waits for, from the command to its end, the ways taken in turn ROUNDS times; the ratios are what counts, the machine is
+whatever it is. Last come the CPU seconds of one arm's process, ours and submitit's, which other load hardly changes.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,6 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 2
+BASES = ("submitit alone", "sbatch array")
+SHARED = ("hydra.launcher.arms_per_job=25",)
 SUBMITIT = """
 import sys, submitit
 executor = submitit.AutoExecutor(folder=sys.argv[1], cluster="slurm")
@@ -46,16 +52,71 @@ def main(counts: list[int]) -> None:
 
 def measure(counts: list[int], where: Path, environment: dict[str, str]) -> None:
     for count in counts:
-        plain = timed(lambda n=count: sbatch(n, environment))
-        alone = timed(lambda n=count: submitit(n, where / f"submitit-{n}", environment))
-        print(f"{count} arms: sbatch array {plain:.1f} s, submitit alone {alone:.1f} s", flush=True)
-        for label, words in (("", ()), (", 25 arms a job", ("hydra.launcher.arms_per_job=25",))):
-            directory = where / f"sweep-{count}-{len(words)}"
-            ours = timed(lambda n=count, d=directory, w=words: sweep(n, d, environment, w))
+        ways: dict[str, Callable[[Path], None]] = {
+            "sbatch array": lambda _, n=count: sbatch(n, environment),
+            "submitit alone": lambda folder, n=count: submitit(n, folder, environment),
+            "evsys_hydra": lambda folder, n=count: sweep(n, folder, environment, ()),
+            "evsys_hydra, 25 arms a job": lambda folder, n=count: sweep(n, folder, environment, SHARED),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(ROUNDS):
+            for name, run in ways.items():
+                folder = where / f"{count}-{turn}-{len(name)}"
+                seconds[name].append(timed(lambda run=run, folder=folder: run(folder)))
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        for name, value in median.items():
+            beside = [
+                statistics.median(a / b for a, b in zip(seconds[name], seconds[other], strict=True)) for other in BASES
+            ]
             print(
-                f"  evsys_hydra{label} {ours:.1f} s: {ours / alone:.2f} x submitit, {ours / plain:.1f} x sbatch",
-                flush=True,
+                f"{count} arms, {name}: {value:.1f} s, {beside[0]:.2f} x submitit, {beside[1]:.1f} x sbatch", flush=True
             )
+    ours, theirs = (
+        cpu_of_an_arm(where / f"{counts[0]}-0-{len('evsys_hydra')}", environment),
+        cpu_of_submitit(environment),
+    )
+    print(f"CPU of one arm's process: evsys_hydra {ours:.2f} s, submitit {theirs:.2f} s, ratio {ours / theirs:.2f}")
+
+
+def cpu_of_an_arm(experiment: Path, environment: dict[str, str]) -> float:
+    """User and system seconds of running an arm of the experiment again, as its job did."""
+    task = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "1"}
+    directory = experiment / "arms" / "lr=1"
+
+    def again() -> None:
+        for name in ("status.json", "trained.json"):
+            (directory / name).unlink()
+        command = [sys.executable, "-u", "-m", "evsys_hydra.slurm.job", str(experiment), "1", "0"]
+        subprocess.run(command, check=True, env={**environment, **task})
+
+    return cpu_seconds(again)
+
+
+def cpu_of_submitit(environment: dict[str, str]) -> float:
+    """The same for the process of a submitit job that calls float(1.0)."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = "import sys, submitit; submitit.LocalExecutor(sys.argv[1]).submit(float, 1.0).result()"
+        subprocess.run([sys.executable, "-c", code, folder], check=True, env=environment)
+        pickled = next(Path(folder).glob("*_submitted.pkl"))
+        job = pickled.name.split("_")[0]
+        facts = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": job, "SUBMITIT_LOCAL_NTASKS": "1"}
+        facts |= {"SUBMITIT_LOCAL_GLOBALID": "0", "SUBMITIT_LOCAL_LOCALID": "0", "SUBMITIT_LOCAL_NODEID": "0"}
+        facts |= {"SUBMITIT_LOCAL_NNODES": "1", "SUBMITIT_LOCAL_TASKS_PER_NODE": "1"}
+        command = [sys.executable, "-u", "-m", "submitit.core._submit", folder]
+        return cpu_seconds(
+            lambda: subprocess.run(command, check=True, env={**environment, **facts}, stdout=subprocess.DEVNULL)
+        )
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """The least of five runs' user and system seconds, children's included."""
+    found = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
 
 
 def timed(run: Callable[[], None]) -> float:

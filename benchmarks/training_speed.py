@@ -1,11 +1,12 @@
 """Speed of the `sft` loop, as ratios within one run: against a bare torch loop, transformers' Trainer and TRL.
 
-    python benchmarks/training_speed.py [--rows 1600] [--rounds 3] [--model demo] [--lora]
+    python benchmarks/training_speed.py [--rows 1600] [--rounds 3] [--model demo] [--lora] [--batch 16]
 
-All train the same model on the same chats of varied length with fp32 weights, AdamW and the same schedule, one
-thread, in turns. Speed is non-padding tokens a second of this process's CPU time in the loop (loading and
-tokenizing left out), the median over the rounds. Loss curves are printed beside it: mean loss over tenths of the
-tokens, and the loss on chats that none was trained on. TRL is measured if it is installed (with `datasets`).
+All but the Trainer that groups by length make the same steps in the same order, so equal losses mean equal work. All
+train the same model on the same chats of varied length with fp32 weights, AdamW and the same schedule, one thread, in
+turns. Speed is non-padding tokens a second of this process's CPU time in the loop (loading and tokenizing left out),
+the median over the rounds. Loss curves are printed beside it: mean loss over tenths of the tokens, and the loss on
+chats that none was trained on. TRL is measured if it is installed (with `datasets`).
 """
 
 from __future__ import annotations
@@ -52,9 +53,8 @@ from evsys_hydra.training.sft import make_loop
 from evsys_hydra.training.sft_config import SFTConfig
 from evsys_hydra.training.telemetry import Telemetry
 
-LR, BATCH, CLIP, WARMUP = 3e-4, 16, 1.0, 0.05
+LR, CLIP, WARMUP = 3e-4, 1.0, 0.05
 TENTHS = 10
-HELD_OUT = 64
 
 
 @dataclass
@@ -65,6 +65,8 @@ class Measured:
     seconds: float
     held_out: float
     curve: list[tuple[int, float]] = field(default_factory=list)
+    recording: float = 0.0
+    """Share of the time that went into records and progress."""
 
     def tenths(self) -> str:
         """Mean loss over each tenth of the tokens."""
@@ -84,6 +86,17 @@ class Setting:
     rows: list[Row]
     examples: list[Tokens]
     held_out: list[Tokens]
+    batch: int
+
+    @property
+    def batches(self) -> Batches:
+        """The steps that all but the grouped Trainer make, in their order."""
+        return Batches(len(self.rows), self.batch, seed=0)
+
+    @property
+    def order(self) -> list[int]:
+        """The examples in the order of those steps."""
+        return [member for step in range(self.batches.steps_per_epoch) for member in self.batches.at(step)]
 
     def load(self) -> tuple[Any, Any]:
         """A fresh model with its tokenizer."""
@@ -124,10 +137,11 @@ def varied_chats(n: int, *, held_out: bool) -> list[Row]:
     return rows
 
 
-def ours(setting: Setting) -> Measured:
+def ours(setting: Setting, *, packing: bool = False) -> Measured:
     """The product's loop, recording and progress included."""
     model, tokenizer = setting.load()
-    config = typed(registry.algorithms, {"kind": "sft", "lr": LR, "batch_size": BATCH, "warmup": WARMUP})
+    settings = {"lr": LR, "batch_size": setting.batch, "warmup": WARMUP, "packing": packing}
+    config = typed(registry.algorithms, {"kind": "sft", **settings})
     assert isinstance(config, SFTConfig)
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
@@ -136,11 +150,14 @@ def ours(setting: Setting) -> Measured:
         encoded = encode_rows(setting.rows, tokenizer, config.encoding())
         loop = make_loop(config, context, Saver(directory, "", None, None, 1), model, tokenizer, encoded)
         curve: list[tuple[int, float]] = []
+        recording = [0.0]
         plain = Telemetry.add
 
         def add(self: Telemetry, done: int, result: Any, lr: float, seconds: float) -> None:
             curve.append((result.tokens, result.loss_sum / result.weight))
+            before = time.process_time()
             plain(self, done, result, lr, seconds)
+            recording[0] += time.process_time() - before
 
         Telemetry.add = add  # type: ignore[method-assign]
         started = time.process_time()
@@ -149,7 +166,7 @@ def ours(setting: Setting) -> Measured:
         finally:
             Telemetry.add = plain  # type: ignore[method-assign]
         seconds = time.process_time() - started
-        return Measured(setting.tokens, seconds, setting.loss_of(model), curve)
+        return Measured(setting.tokens, seconds, setting.loss_of(model), curve, recording[0] / seconds)
 
 
 def bare(setting: Setting) -> Measured:
@@ -159,7 +176,7 @@ def bare(setting: Setting) -> Measured:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0, fused=True)
     lengths = [len(example.ids) for example in setting.examples]
-    batches = Batches(len(lengths), BATCH, seed=0)
+    batches = setting.batches
     total = batches.steps_per_epoch
     warmup = warmup_steps(WARMUP, total)
     curve = []
@@ -168,7 +185,7 @@ def bare(setting: Setting) -> Measured:
         members = batches.at(step)
         weight = sum(int(setting.examples[member].trained[1:].sum()) for member in members)
         summed = 0.0
-        for part in split_by_length(members, lengths, most=BATCH, pass_cost=CPU_PASS_COST):
+        for part in split_by_length(members, lengths, most=setting.batch, pass_cost=CPU_PASS_COST):
             chosen = [setting.examples[member] for member in part]
             ids = torch.zeros(len(chosen), len(chosen[-1].ids), dtype=torch.long)
             mask = torch.zeros(len(chosen), len(chosen[-1].ids), dtype=torch.bool)
@@ -209,13 +226,12 @@ class LoopClock(TrainerCallback):
 
 
 ARGUMENTS: dict[str, Any] = {
-    "per_device_train_batch_size": BATCH,
     "learning_rate": LR,
     "lr_scheduler_type": "linear",
     "warmup_steps": WARMUP,
     "max_grad_norm": CLIP,
     "num_train_epochs": 1,
-    "logging_steps": 10,
+    "logging_steps": 1,
     "save_strategy": "no",
     "report_to": "none",
     "optim": "adamw_torch_fused",
@@ -227,7 +243,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def trainer(setting: Setting, *, grouped: bool) -> Measured:
-    """transformers' Trainer, in random order or with its grouping by length."""
+    """transformers' Trainer, in the same steps as ours or with its grouping by length."""
     model, _ = setting.load()
     items = [
         {
@@ -235,7 +251,7 @@ def trainer(setting: Setting, *, grouped: bool) -> Measured:
             "labels": np.where(example.trained, example.ids, -100).tolist(),
             "length": len(example.ids),
         }
-        for example in setting.examples
+        for example in (setting.examples[place] for place in setting.order)
     ]
 
     def collate(chosen: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -252,29 +268,41 @@ def trainer(setting: Setting, *, grouped: bool) -> Measured:
         }
 
     clock = LoopClock()
-    sampling: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if grouped else {}
+    sampling: dict[str, Any] = {"train_sampling_strategy": "group_by_length" if grouped else "sequential"}
     with tempfile.TemporaryDirectory() as place:
-        arguments = TrainingArguments(output_dir=place, remove_unused_columns=False, **ARGUMENTS, **sampling)
+        arguments = TrainingArguments(
+            output_dir=place,
+            remove_unused_columns=False,
+            per_device_train_batch_size=setting.batch,
+            **ARGUMENTS,
+            **sampling,
+        )
         Trainer(model, arguments, data_collator=collate, train_dataset=items, callbacks=[clock]).train()
     return Measured(setting.tokens, clock.seconds, setting.loss_of(model), [(1, loss) for loss in clock.losses])
 
 
 def trl(setting: Setting) -> Measured:
-    """TRL's SFTTrainer in fp32, loss on the assistant's words, no gradient checkpointing."""
-    from datasets import Dataset
-    from trl import SFTConfig as TrlConfig  # type: ignore[import-not-found]
-    from trl import SFTTrainer
+    """TRL's SFTTrainer in fp32, loss on the assistant's words, no gradient checkpointing, in the same steps as ours."""
+    from datasets import Dataset  # type: ignore[attr-defined,unused-ignore]
+    from trl import SFTConfig as TrlConfig  # type: ignore[attr-defined,unused-ignore]
+    from trl import SFTTrainer  # type: ignore[attr-defined,unused-ignore]
 
     model, tokenizer = setting.load()
     clock = LoopClock()
     with tempfile.TemporaryDirectory() as place:
         arguments = TrlConfig(
-            output_dir=place, max_length=None, assistant_only_loss=True, gradient_checkpointing=False, **ARGUMENTS
+            output_dir=place,
+            max_length=None,
+            assistant_only_loss=True,
+            gradient_checkpointing=False,
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=setting.batch,
+            **ARGUMENTS,
         )
         SFTTrainer(
             model,
             args=arguments,
-            train_dataset=Dataset.from_list(setting.rows),
+            train_dataset=Dataset.from_list([setting.rows[place] for place in setting.order]),
             processing_class=tokenizer,
             callbacks=[clock],
         ).train()
@@ -285,9 +313,10 @@ def methods() -> dict[str, Callable[[Setting], Measured]]:
     """What is measured, ours first."""
     chosen: dict[str, Callable[[Setting], Measured]] = {
         "evsys_hydra sft": ours,
+        "packed rows": lambda setting: ours(setting, packing=True),
         "bare torch loop": bare,
         "Trainer, grouped by length": lambda setting: trainer(setting, grouped=True),
-        "Trainer, random order": lambda setting: trainer(setting, grouped=False),
+        "Trainer, same steps": lambda setting: trainer(setting, grouped=False),
     }
     if importlib.util.find_spec("trl") and importlib.util.find_spec("datasets"):
         chosen["TRL SFTTrainer, fp32"] = trl
@@ -301,22 +330,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="demo", help="a directory, or demo")
     parser.add_argument("--gguf-file", default=None)
+    parser.add_argument("--chat-template", default=None, help="one with generation marks, where the model's has none")
     parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--batch", type=int, default=16, help="examples a step")
+    parser.add_argument("--held-out", type=int, default=64, help="chats that no method trains on")
     parser.add_argument("--only", nargs="*", default=None, help="parts of methods' names; all is the default")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
     model = ModelConfig(
-        name=args.model, gguf_file=args.gguf_file, dtype="float32", lora=LoraConfig() if args.lora else None
+        name=args.model,
+        gguf_file=args.gguf_file,
+        chat_template=args.chat_template,
+        dtype="float32",
+        lora=LoraConfig() if args.lora else None,
     )
     rows = varied_chats(args.rows, held_out=False)
     tokenizer = load_tokenizer(model)
     examples, held_out = (
         encode_rows(some, tokenizer, SFTConfig(lr=LR).encoding()).examples
-        for some in (rows, varied_chats(HELD_OUT, held_out=True))
+        for some in (rows, varied_chats(args.held_out, held_out=True))
     )
-    setting = Setting(model, rows, examples, held_out)
+    setting = Setting(model, rows, examples, held_out, args.batch)
     lengths = [len(example.ids) for example in examples]
     print(f"{len(rows)} chats, {setting.tokens} tokens, {min(lengths)} to {max(lengths)} each, {args.rounds} rounds")
 
@@ -338,6 +374,8 @@ def main() -> None:
             for mine, run in zip(results["evsys_hydra sft"], results[name], strict=True)
         ]
         print(f"{name:28} {speed:12.0f}  {reference / speed:5.2f}x  ({min(ratios):.2f} to {max(ratios):.2f})")
+    recording = statistics.median(run.recording for run in results["evsys_hydra sft"])
+    print(f"records and progress take {recording:.2%} of our loop's time")
     print(f"{'':28} held-out loss  mean training loss by tenths of the tokens")
     for name, runs in results.items():
         print(f"{name:28} {runs[-1].held_out:13.4f}  {runs[-1].tenths()}")

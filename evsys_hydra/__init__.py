@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         register_inference,
         register_metric,
         register_store,
+        register_tracker,
         register_transform,
         register_verifier,
     )
@@ -49,6 +50,7 @@ _WHERE = {
         "register_inference",
         "register_metric",
         "register_store",
+        "register_tracker",
         "register_transform",
         "register_verifier",
     ),
@@ -93,6 +95,7 @@ __all__ = [
     "register_inference",
     "register_metric",
     "register_store",
+    "register_tracker",
     "register_transform",
     "register_verifier",
 ]

@@ -6,23 +6,19 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from hydra.conf import HydraConf
-from omegaconf import DictConfig, OmegaConf, flag_override
+from typing import TYPE_CHECKING, Any
 
 from .causes import cause_of, describe
-from .composed import load_config, typed_config
+from .composed import typed_config
 from .config import BenchmarkConfig, ExperimentConfig, RunConfig
 from .errors import EvsysError
+from .hydra_job import run_as_job
 from .record import ArmRecord, ArmView
 from .record.files import read_json, write_json
 from .registry import load_plugins
@@ -54,7 +50,7 @@ class ArmFailed(EvsysError):
 
 
 def run_arm(directory: Path, record: ArmRecord | None = None) -> int:
-    """Run the arm of a directory in this process, inside Hydra's run_job (logging, env_set, on_job_* callbacks).
+    """Run the arm of a directory in this process, as a Hydra job (logging, env_set, on_job_* callbacks).
 
     An arm that is completed already is not run again.
 
@@ -72,7 +68,7 @@ def run_arm(directory: Path, record: ArmRecord | None = None) -> int:
     except BlockingIOError:
         return EXIT_BUSY
     try:
-        _run_job(directory, record)
+        run_as_job(directory, lambda task: live(typed_config(task), record))
     except BaseException as error:
         fail(record, error)
         return EXIT_FAILED
@@ -91,45 +87,11 @@ def fail(record: ArmRecord, error: BaseException) -> None:
         print(f"The record of {record.directory} could not be written: {problem}", flush=True)
 
 
-@cache
-def hydra_schema() -> DictConfig:
-    """Hydra's own typed config, open for what plugins add to it; made once, the fork server's arms inherit it."""
-    schema: DictConfig = OmegaConf.structured(HydraConf)
-    OmegaConf.set_struct(schema, False)
-    return schema
-
-
 def _text_of(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
         return ""
-
-
-def _run_job(directory: Path, record: ArmRecord) -> float | None:
-    from hydra._internal.callbacks import Callbacks
-    from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
-    from hydra.types import HydraContext
-    from hydra.version import setbase
-
-    setup_globals()
-    setbase("1.3")
-    whole = load_config(directory / "config.yaml")
-    hydra = OmegaConf.unsafe_merge(copy.deepcopy(hydra_schema()), load_config(directory / "hydra.yaml"))
-    with flag_override(whole, "no_deepcopy_set_nodes", True):  # copying costs more than the rest of a short arm
-        whole["hydra"] = hydra
-    whole.hydra.sweep.update(dir=str(directory.parent), subdir=directory.name)  # the experiment may have been moved
-    job: JobReturn = run_job(
-        task_function=lambda task: live(typed_config(task), record),
-        config=whole,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=Callbacks(whole)),
-    )
-    if job.status != JobStatus.COMPLETED:
-        raise job._return_value
-    value: float | None = job._return_value
-    return value
 
 
 def live(config: ExperimentConfig, record: ArmRecord, parts: Parts | None = None) -> float | None:
@@ -142,7 +104,13 @@ def live(config: ExperimentConfig, record: ArmRecord, parts: Parts | None = None
         Whatever training raises; an evaluation that fails is recorded and does not raise.
     """
     parts = parts or Parts()
-    result = _trained(config, record, parts)
+    if config.dry:
+        from .sweep.dry import note, shortened
+
+        note(config, record)
+        config = shortened(config)
+    config, start = _started(config, record, parts)
+    result = _trained(config, record, parts, start)
     started = time.monotonic()
     evals = [] if result.status != "completed" or record.rank else _evaluate(config, result, record, parts)
     seconds = time.monotonic() - started
@@ -160,11 +128,26 @@ def score_of(config: ExperimentConfig, result: RunResult, evals: list[EvalResult
     return arm.score(metric) if metric else None
 
 
-def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> RunResult:
-    """The run's result; an earlier attempt's, if it finished training before it died."""
-    kept = read_json(record.directory / "trained.json") if parts.train_fn is None else None
-    if kept is not None and _checkpoint_is_there(kept, record.directory):
-        return _in_directory(RunResult(**kept), record.directory)
+def _started(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> tuple[ExperimentConfig, Path | None]:
+    """The config and the checkpoint with which a stage starts where the stage before ended."""
+    if config.start_from is None:
+        return config, None
+    from .starting import Start, directory_of, final_checkpoint, start_of
+
+    if parts.train_fn is not None:
+        start = Start(config.model, final_checkpoint(directory_of(config, record.directory)), "given to train_fn")
+    else:
+        start = start_of(config, record.directory)
+    record.event("start", arm=config.start_from.arm, checkpoint=str(start.checkpoint), how=start.how)
+    known = config.start_from.model_copy(update={"checkpoint": str(start.checkpoint)})
+    return config.model_copy(update={"model": start.model, "start_from": known}), start.checkpoint
+
+
+def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: Path | None) -> RunResult:
+    """The run's result; an earlier attempt's, if it finished training before it died (all ranks, or none)."""
+    kept = read_json(record.arm_directory / "trained.json") if parts.train_fn is None else None
+    if kept is not None and _checkpoint_is_there(kept, record.arm_directory):
+        return _in_directory(RunResult(**kept), record.arm_directory)
     started = time.monotonic()
     if parts.train_fn is not None:
         results = parts.train_fn(config)
@@ -172,7 +155,7 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> RunRe
             raise ArmFailed(f"train_fn returned no results for arm '{config.arm}'")
         result = results[0]
     else:
-        result = _train(config, record)
+        result = _train(config, record, start)
     if result.status != "completed":
         raise ArmFailed(result.error or f"the run ended with status {result.status}")
     result.extras.setdefault("train_seconds", time.monotonic() - started)
@@ -183,7 +166,7 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> RunRe
     return _in_directory(result, record.directory)
 
 
-def _train(config: ExperimentConfig, record: ArmRecord) -> RunResult:
+def _train(config: ExperimentConfig, record: ArmRecord, start: Path | None) -> RunResult:
     from . import registry
     from .record import provenance
     from .training.context import TrainContext
@@ -191,7 +174,7 @@ def _train(config: ExperimentConfig, record: ArmRecord) -> RunResult:
 
     algorithm = registry.algorithms.get(config.algorithm.kind)
     plugins = {str(path): provenance.file_hash(path) for path in load_plugins(config.plugins)}
-    rows = load_rows(config.data) if config.algorithm.kind != "none" else []
+    rows = load_rows(config.data, config.algorithm) if config.algorithm.kind != "none" else []
     record.event(
         "provenance",
         data_sha256=rows_hash(rows) if rows else None,
@@ -202,7 +185,12 @@ def _train(config: ExperimentConfig, record: ArmRecord) -> RunResult:
         environment={key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in os.environ},
     )
     context = TrainContext(
-        run=config.run, rows=rows, directory=record.directory, record=record, in_loop=_in_loop(config, record)
+        run=config.run,
+        rows=rows,
+        directory=record.directory,
+        record=record,
+        start_from=start,
+        in_loop=_in_loop(config, record),
     )
     result: RunResult = algorithm.target(config.algorithm, context)
     return result

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .dashboard.commands import app as dashboard_app
 from .errors import EvsysError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The verbs around a sweep: look at it, finish it, compare it. The sweep itself: python -m evsys_hydra -m ...",
 )
+
+app.add_typer(dashboard_app, name="dashboard")
 
 Directory = Annotated[Path, typer.Argument(help="An experiment's directory, as the sweep printed it; or `last`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -100,10 +103,13 @@ def cancel(
     arm: Annotated[str | None, typer.Argument(help="Name of an arm; without: all of them.")] = None,
     json: Json = False,
 ) -> None:
-    """Cancel what an experiment has queued or running on SLURM; the rest is concluded."""
-    from .slurm.cancel import cancel as run
+    """Cancel what an experiment has queued or running, on this machine or SLURM; the rest is concluded."""
+    from .slurm.cancel import cancel as on_slurm
+    from .slurm.submission import submissions
+    from .sweep.cancel import cancel as here
 
-    names = run(experiment(directory), arm)
+    where = experiment(directory)
+    names = (on_slurm if submissions(where) else here)(where, arm)
     print_json(names) if json else print(f"cancelled: {', '.join(names) or 'nothing was queued or running'}")
 
 
@@ -124,29 +130,63 @@ def conclude(directory: Directory, json: Json = False) -> None:
 
 
 @app.command()
+def report(directory: Directory) -> None:
+    """Write report.html: the experiment's page as one file that needs no network."""
+    from .report import write_report
+
+    print(write_report(experiment(directory)))
+
+
+@app.command()
+def rerun(
+    directory: Annotated[Path, typer.Argument(help="An arm's directory; or an experiment's, or `last`, with ARM.")],
+    arm: Annotated[str | None, typer.Argument(help="Name of the arm.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The new experiment's directory; default beside the first.")] = None,
+    json: Json = False,
+) -> None:
+    """Run an arm again from its record and say whether the numbers are the same; the original is only read."""
+    from .rerun import rerun as run
+    from .rerun import rerun_text
+    from .sweep.status import arm_of
+
+    facts = run(arm_of(experiment(directory), arm).directory if arm is not None else directory, out)
+    print_json(facts) if json else print(rerun_text(facts))
+    sys.exit(0 if facts["identical"] else 1)
+
+
+@app.command()
 def sync(
     directories: Annotated[list[Path], typer.Argument(help="Experiments' directories.")],
-    store: Annotated[str, typer.Option(help="auto, local or gateway.")] = "auto",
+    store: Annotated[
+        str | None, typer.Option(help="auto, local, gateway, or postgresql://...; without: the experiment's own.")
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="The local store's file, if it is not the default one.")] = None,
     rebuild: Annotated[bool, typer.Option(help="Make the local store's records again from the directories.")] = False,
     json: Json = False,
 ) -> None:
-    """Send records that the store does not have yet."""
-    from . import registry
-    from .config import typed
-    from .store import open_store
-    from .store.sync import rebuild as run_rebuild
-    from .store.sync import sync as run
+    """Send records that the store and the trackers do not have yet."""
+    from .sweep.catch_up import send_all
 
-    settings = {"kind": store} if path is None else {"kind": "local", "path": str(path)}
-    opened = open_store(typed(registry.stores, settings))
     where = [experiment(directory) for directory in directories]
-    reports = run_rebuild(opened, where) if rebuild else [run(directory, opened) for directory in where]
+    reports = send_all(where, store, path, rebuild=rebuild)
+    print_json([report.facts for report in reports]) if json else print("\n".join(map(str, reports)))
+    sys.exit(1 if any(report.failed for report in reports) else 0)
+
+
+@app.command()
+def export(
+    directory: Directory,
+    format: Annotated[str, typer.Option(help="csv, json (one object a line) or parquet.")] = "csv",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default export/ in DIRECTORY.")] = None,
+    json: Json = False,
+) -> None:
+    """Tidy tables for pandas, polars or a spreadsheet: arms, evals, breakdowns, predictions, metrics, ranking."""
+    from .export import export as run
+
+    tell = None if json else lambda file: print(f"{file.path}  {file.rows} rows", flush=True)
+    files = run(experiment(directory), format, output, tell)
     if json:
-        print_json([{"directory": str(path), **vars(report)} for path, report in zip(where, reports, strict=True)])
-    else:
-        print("\n".join(f"{path}: {report}" for path, report in zip(where, reports, strict=True)))
-    sys.exit(1 if any(report.error for report in reports) else 0)
+        print_json({"files": [vars(file) for file in files]})
 
 
 @app.command()

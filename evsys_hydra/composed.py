@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from .config import ExperimentConfig
 from .errors import RecordError
 from .registry import load_plugins
 from .resolve import resolved
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """A YAML file as a plain dict, interpolations unresolved.
+
+    Raises:
+        RecordError: it is missing, or not a mapping.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        content = yaml.load(path.read_bytes(), Loader=loader)
+    except OSError as error:
+        raise RecordError(f"Cannot read {path}: {error.strerror}. The arm's directory is not complete.") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path} is not a config: it holds no mapping.")
+    return content
 
 
 def load_config(path: Path) -> DictConfig:
@@ -19,17 +38,12 @@ def load_config(path: Path) -> DictConfig:
     Raises:
         RecordError: it is missing, or not a mapping.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        config = OmegaConf.create(yaml.load(path.read_bytes(), Loader=loader))
-    except OSError as error:
-        raise RecordError(f"Cannot read {path}: {error.strerror}. The arm's directory is not complete.") from error
-    if not isinstance(config, DictConfig):
-        raise RecordError(f"{path} is not a config: it holds a list.")
-    return config
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(load_plain(path))
 
 
-def typed_config(task: DictConfig) -> ExperimentConfig:
+def typed_config(task: DictConfig | dict[str, Any]) -> ExperimentConfig:
     """The typed config of a composed one, with plugins loaded and secrets of the environment resolved."""
     container = resolved(task)
     load_plugins(container.get("plugins") or [])

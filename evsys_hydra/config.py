@@ -8,7 +8,7 @@ the fields of that algorithm.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
@@ -23,7 +23,7 @@ Scalar = str | int | float | bool | None
 class Strict(BaseModel):
     """Base of every config type: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, defer_build=True)
 
 
 class KindConfig(Strict):
@@ -31,6 +31,8 @@ class KindConfig(Strict):
 
     kind: str
     """Which registered part."""
+    in_processes: ClassVar[bool] = False
+    """Whether an algorithm can train in several processes (`model.processes`)."""
 
 
 def typed(part: registry.Registry[Any], value: Any) -> Any:
@@ -88,6 +90,11 @@ class ModelConfig(Strict):
     """Allow code from the hub to run; off unless you trust it."""
     lora: LoraConfig | None = None
     """Adapters; null: full fine-tuning."""
+    processes: int = Field(1, ge=1)
+    """Processes that train an arm together on one node, a GPU each where there are GPUs. Where SLURM starts several
+    tasks, leave it at 1: each task is one."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the work: each holds the whole model (ddp), or a part of it (fsdp)."""
 
 
 class HubData(Strict):
@@ -257,6 +264,37 @@ class MetadataConfig(Strict):
         return [value] if isinstance(value, dict | BenchmarkConfig) else value
 
 
+class ContinualConfig(Strict):
+    """One training after another on other data: a chain of stages, each from the weights of the one before."""
+
+    datasets: list[str | dict[str, Any]] | None = Field(None, min_length=1)
+    """The data of each stage: an option of the data group, a file, or fields of `data`; null: no chain."""
+
+
+class StageConfig(Strict):
+    """What a stage of a recipe has of its own; all else is as in the arm."""
+
+    algorithm: str | dict[str, Any] | None = None
+    """An option of the algorithm group, or fields of `algorithm`; null: the arm's."""
+    data: str | dict[str, Any] | None = None
+    """An option of the data group, a file, or fields of `data`; null: the arm's."""
+    lr: float | None = Field(None, gt=0)
+    """Learning rate; null: the arm's."""
+
+
+class StartFrom(Strict):
+    """Where a stage begins; written by the sweep, not by hand."""
+
+    arm: str
+    """The stage before."""
+    hash: str
+    """Its config_hash."""
+    experiment: str | None = None
+    """Directory of the experiment that has the stage before; null: this one."""
+    checkpoint: str | None = None
+    """Its weights; null: looked up when the stage starts."""
+
+
 class RunConfig(Strict):
     """What one arm trains."""
 
@@ -302,10 +340,22 @@ class ExperimentConfig(Strict):
     """A list of benchmarks that takes the place of metadata.benchmark."""
     metadata: MetadataConfig = MetadataConfig()
     store: SerializeAsAny[KindConfig]
+    tracker: dict[str, SerializeAsAny[KindConfig]] = {}
+    """Experiment trackers that mirror the records, by name: tracker=[tensorboard,mlflow]; {}: none."""
+    continual: ContinualConfig = ContinualConfig()
+    """Stages on one dataset after another instead of one training."""
+    recipe: dict[str, StageConfig] | None = None
+    """Stages by name, in order (sft, then dpo) instead of one training."""
+    start_from: StartFrom | None = None
+    """Where a stage begins; written by the sweep."""
+    dry: bool = False
+    """A few steps and tasks of every arm, to see that it works and what it would take; nothing is concluded."""
     tags: list[str] = []
     """Labels of the run on the dashboard."""
     plugins: list[str] = []
     """Your own modules (names or .py files) that register verifiers, transforms, algorithms, ..."""
+    resume: str | None = None
+    """An experiment's directory, or `last`: run there what this command asks for and has not completed."""
     experiments: Any = None
     """The experiment folder this config came from."""
 
@@ -324,12 +374,29 @@ class ExperimentConfig(Strict):
     def _store(cls, value: Any) -> Any:
         return typed(registry.stores, value)
 
+    @field_validator("tracker", mode="before")
+    @classmethod
+    def _tracker(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value or {}
+        named = {name: {"kind": name, **part} if isinstance(part, dict) else part for name, part in value.items()}
+        return {name: typed(registry.trackers, part) for name, part in named.items()}
+
     @model_validator(mode="before")
     @classmethod
     def _list_of_benchmarks(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("benchmarks") is not None:
             return {**value, "metadata": {**(value.get("metadata") or {}), "benchmark": value["benchmarks"]}}
         return value
+
+    @model_validator(mode="after")
+    def _processes(self) -> ExperimentConfig:
+        if self.model.processes > 1 and not self.algorithm.in_processes:
+            raise ValueError(
+                f"model.processes={self.model.processes}: algorithm {self.algorithm.kind!r} trains in one process; "
+                "only sft trains in several"
+            )
+        return self
 
     @property
     def run(self) -> RunConfig:

@@ -7,9 +7,10 @@ looked up here; whatever else stands in a config sends the whole config to Omega
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 PLAIN = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 SELECT = re.compile(r"\$\{oc\.select:(\w+(?:\.\w+)*),(null|true|false|\[\]|\d+(?:\.\d+)?)\}")
@@ -21,19 +22,30 @@ class NotPlain(Exception):
     """Something that only OmegaConf can resolve."""
 
 
-def resolved(task: DictConfig) -> dict[str, Any]:
+def resolved(task: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The config as a plain dict with every interpolation resolved.
+
+    Args:
+        task: a config, or what its YAML file holds.
 
     Raises:
         OmegaConfBaseException: as OmegaConf does, for a missing value or an interpolation that leads nowhere.
     """
-    container = OmegaConf.to_container(task, resolve=False)
     try:
+        container = task if isinstance(task, dict) else _unresolved(task)
         plain = _value(container, container, 0)
     except NotPlain:
-        plain = OmegaConf.to_container(task, resolve=True, throw_on_missing=True)
+        from omegaconf import OmegaConf
+
+        plain = OmegaConf.to_container(OmegaConf.create(task), resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return plain
+
+
+def _unresolved(task: DictConfig) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(task, resolve=False)
 
 
 def _value(value: Any, root: Any, depth: int) -> Any:

@@ -132,3 +132,5 @@ class ExperimentResult:
     hypothesis: str | None = None
     ranking: dict[str, Any] = field(default_factory=dict)
     """The verdict of evsys_hydra.ranking.rank."""
+    stages: list[ArmResult] = field(default_factory=list)
+    """The stages before the last of each chain; the last ones are arms."""

@@ -27,6 +27,8 @@ TYPES = (
     config.Comparison,
     config.BenchmarkConfig,
     config.ChatTemplate,
+    config.ContinualConfig,
+    config.StageConfig,
 )
 HEAD = """\
 # Config reference

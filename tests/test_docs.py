@@ -59,7 +59,7 @@ def test_the_benchmark_fields_of_conf_are_those_of_the_type() -> None:
 def test_the_python_of_the_how_to_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "howto.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     (tmp_path / "config.yaml").write_text("name: howto\nstore: {kind: none}\n")
     for block in blocks:
         done = subprocess.run(

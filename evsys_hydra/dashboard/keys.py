@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,13 @@ def add_key(path: Path, name: str, projects: Sequence[str] | None) -> str:
     return key
 
 
+def known_keys(path: Path) -> list[dict[str, Any]]:
+    """Name, projects and time of making (seconds since 1970) of each key; never the key."""
+    return [{key: entry.get(key) for key in ("name", "projects", "created")} for entry in _entries(path)]
+
+
 def remove_key(path: Path, name: str) -> None:
-    """Forget a key: from the server's next start it is refused.
+    """Forget a key: a running server refuses it from now on.
 
     Raises:
         ConfigError: there is none of this name.
@@ -94,6 +99,38 @@ def load_keys(path: Path) -> Keys:
         entry["sha256"]: frozenset(entry["projects"]) if entry["projects"] is not None else None
         for entry in _entries(path)
     }
+
+
+class KeyFile(Keys):
+    """The keys of a file as they are now: read again when the file has changed.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._keys: Keys = {}
+
+    def __getitem__(self, key: str) -> frozenset[str] | None:
+        return self._now()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def _now(self) -> Keys:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._seen, self._keys = None, {}
+            return self._keys
+        if (found.st_mtime_ns, found.st_ino) != self._seen:
+            self._seen, self._keys = (found.st_mtime_ns, found.st_ino), load_keys(self._path)
+        return self._keys
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

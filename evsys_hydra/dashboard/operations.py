@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from ..store.errors import BadRequest, NotAllowed
-from ..store.local import LocalStore
+from ..store.sqlite.store import SqlStore
 from .keys import Member
 
 NAMES = (
@@ -62,7 +62,7 @@ class Offered:
         store: the store behind the server.
     """
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
         self._calls: dict[str, Callable[..., Any]] = {}
         self._in_project: set[str] = set()

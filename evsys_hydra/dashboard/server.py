@@ -1,7 +1,7 @@
-"""The server: EvSys SDK clients, and our own gateway store, write to a store on this machine.
+"""The server: the gateway's contract for EvSys SDK clients and our gateway store, and the pages over the same store.
 
-`create_app` is the starlette app, `serve` runs it. On this machine only it is open; on any other address it wants
-API keys. Nothing a client sends is ever part of SQL, of a path or of a page's markup.
+`create_app` is the starlette app; open.py runs it. On this machine only it is open; on any other address it wants API
+keys. Nothing a client sends is ever part of SQL, of a path or of a page's markup.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import ConfigError, StoreError
+from ..errors import StoreError
 from ..record.files import to_json
 from ..store.errors import BadRequest, NotAllowed, UnknownId, Unreachable
-from ..store.local import LocalStore
+from ..store.pages import pages_of
+from ..store.sqlite.store import SqlStore
 from ..store.wire import PATH
+from .guard import Guard
 from .keys import Keys, Member, member_of
+from .open import LOOPBACK
 from .operations import Offered
+from .sessions import Sessions
+from .site import Site
 
 MAX_BODY = 32 * 2**20
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STATUS_OF: tuple[tuple[type[StoreError], int], ...] = (
     (NotAllowed, 403),
     (UnknownId, 404),
@@ -41,8 +44,8 @@ STATUS_OF: tuple[tuple[type[StoreError], int], ...] = (
 log = logging.getLogger(__name__)
 
 
-def create_app(store: LocalStore, keys: Keys | None = None, *, max_body: int = MAX_BODY) -> Starlette:
-    """The app that serves the gateway's contract.
+def create_app(store: SqlStore, keys: Keys | None = None, *, max_body: int = MAX_BODY) -> Starlette:
+    """The app that serves the gateway's contract and the pages.
 
     Args:
         store: where the records are.
@@ -69,28 +72,12 @@ def create_app(store: LocalStore, keys: Keys | None = None, *, max_body: int = M
             return _error(status, str(error) if status < 500 else "the store failed; its log says why")
         return _json(200, {"result": result})
 
-    hosts = [] if keys is not None else [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])]
+    site = Site(pages_of(store), Sessions(keys))
     return Starlette(
-        routes=[Route(PATH, data, methods=["POST"])],
-        middleware=hosts,
+        routes=[Route(PATH, data, methods=["POST"]), *site.routes],
+        middleware=[Middleware(Guard, hosts=None if keys is not None else LOOPBACK)],
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
-
-
-def serve(store: LocalStore, *, host: str = "127.0.0.1", port: int = 8000, keys: Keys | None = None) -> None:
-    """Serve until interrupted.
-
-    Raises:
-        ConfigError: an address that others can reach, and no keys.
-    """
-    import uvicorn
-
-    if host not in LOOPBACK and not keys:
-        raise ConfigError(
-            f"{host} can be reached from other machines, so the dashboard needs API keys there. "
-            "Make one with `evsys-hydra dashboard keys`, or serve on 127.0.0.1."
-        )
-    uvicorn.run(create_app(store, keys), host=host, port=port, log_level="warning")
 
 
 def _perform(offered: Offered, body: bytes, member: Member) -> Any:

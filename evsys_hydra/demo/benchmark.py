@@ -32,10 +32,10 @@ class DemoBenchmark(KindConfig):
 def demo_tasks(config: DemoBenchmark) -> list[Task]:
     """The tasks, each request once; metadata: `family`, and `length` of the word (short, medium, long)."""
     problems = draw_problems(f"demo benchmark {config.seed}", config.families or FAMILIES, held_out=True)
-    return number("demo", "exact_match", map(_draft, problems), config.n)
+    return number("demo", "exact_match", map(draft, problems), config.n)
 
 
-def _draft(problem: Problem) -> Draft:
+def draft(problem: Problem) -> Draft:
     return {
         "instruction": problem.prompt,
         "expected": problem.answer_in("tag"),

@@ -41,6 +41,10 @@ class Result:
     latency_s: float = 0.0
     error: str | None = None
     extras: dict[str, float] = field(default_factory=dict)
+    prompt_ids: Sequence[int] = ()
+    """Token ids of the prompt, from clients that know them."""
+    token_ids: Sequence[int] = ()
+    """Token ids of the answer, the one that ended it included, from clients that know them."""
 
 
 @runtime_checkable

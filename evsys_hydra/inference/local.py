@@ -190,6 +190,8 @@ def _result(decoder: Decoder, row: Row, seconds: float) -> Result:
         prompt_tokens=len(row.prompt),
         completion_tokens=len(row.generated),
         latency_s=seconds,
+        prompt_ids=row.prompt,
+        token_ids=row.generated,
     )
 
 

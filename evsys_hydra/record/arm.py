@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .files import LineWriter, read_json, write_json
+from .files import LineWriter, read_json, read_lines, write_json
 from .names import safe_name
 
 State = Literal["pending", "running", "completed", "failed"]
@@ -33,7 +33,7 @@ Cause = Literal[
     "killed",
     "never_started",
 ]
-Role = Literal["arm", "baseline"]
+Role = Literal["arm", "stage", "baseline"]
 
 
 class ArmRecord:
@@ -48,6 +48,8 @@ class ArmRecord:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.arm_directory = directory
+        """The arm's own directory, where a rank beside the first one records elsewhere."""
         self.attempt = 1
         self._status: dict[str, Any] = {}
         self._sequence = 0
@@ -109,6 +111,13 @@ class ArmRecord:
         """Append one line to events.jsonl. The id "<attempt>:<n>" is unique in the arm."""
         self._sequence += 1
         self._events.append({"id": f"{self.attempt}:{self._sequence}", "t": time.time(), "kind": kind, **facts})
+
+    def catch_up(self) -> None:
+        """Go on counting after the events that a process forked from this one has written."""
+        for line in read_lines(self._events.path):
+            attempt, _, number = str(line.get("id")).partition(":")
+            if attempt == str(self.attempt) and number.isdigit():
+                self._sequence = max(self._sequence, int(number))
 
     def predictions_path(self, eval_name: str) -> Path:
         """Where the predictions of an eval are; the name is made safe as a file name."""

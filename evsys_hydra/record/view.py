@@ -88,6 +88,11 @@ class ArmView:
         return str(self.status.get("error") if spoke else self.exit.get("error", LOST))
 
     @property
+    def queue(self) -> str | None:
+        """What a cluster's queue says of it, for example "PENDING (Resources)"; None if it has no job."""
+        return None
+
+    @property
     def result(self) -> dict[str, Any]:
         """The run's result: metrics, artifacts, train_seconds, eval_seconds."""
         return self.status.get("result") or {}

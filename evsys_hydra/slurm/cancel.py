@@ -24,7 +24,7 @@ def cancel(experiment: Path, arm: str | None = None) -> list[str]:
     known = submissions(experiment)
     places = latest_places(known)
     if not places:
-        raise RecordError(f"{experiment} was not sent to SLURM; end its driver with Ctrl-C.")
+        raise RecordError(f"{experiment} was not sent to SLURM.")
     if arm is not None and arm not in places:
         raise RecordError(f"No arm {arm!r} in {experiment}. Arms: {', '.join(places)}")
     alive = by_place(queued((job for one in known for job in one.jobs()), patience_s=60))

@@ -57,6 +57,11 @@ class QueuedJob:
     reason: str
     comment: str
 
+    @property
+    def task(self) -> str:
+        """What scontrol and scancel take: tasks that pend have no id of their own yet."""
+        return self.job if self.index is None else f"{self.array}_{self.index}"
+
 
 def call(*command: str, patience_s: float = PATIENCE_S) -> str:
     """Run a SLURM command; transient failures are retried with growing pauses.

@@ -18,10 +18,12 @@ from .submit import finalizer_script
 
 DRIVER_SILENT_S = 6.0
 POLL_S = 5.0
+STORE_PATIENCE_S = 30.0
 
 
 def main(experiment: Path, generation: int) -> int:
     """Conclude if every arm of the experiment has ended, else see to it that somebody will."""
+    from ..sweep.catch_up import catch_up
     from ..sweep.conclude import conclude
 
     _await_driver(experiment, generation)
@@ -41,7 +43,8 @@ def main(experiment: Path, generation: int) -> int:
             alive = queued(arrays, patience_s=300)
     settle(experiment, set(), final=True)
     result = conclude(experiment)
-    print(result.conclusion)
+    print(result.conclusion, flush=True)
+    print("\n".join(catch_up(experiment, budget_s=STORE_PATIENCE_S)), flush=True)
     return 0
 
 

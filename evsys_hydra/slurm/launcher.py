@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -9,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
-from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
-from omegaconf import DictConfig
 
 from ..errors import ConfigError
 from ..record import ArmView
-from ..sweep.session import Session, begin, swept_keys
-from .client import SlurmError
-from .submission import Submission
+from ..sweep.driver import Driver
+from ..sweep.launcher import ArmsLauncher
+from ..sweep.session import Session
+from .client import SlurmError, call
+from .submission import Submission, submissions
 from .submit import say, submit
 from .wait import Leave, wait
 
 
-class SubmititSlurmLauncher(SlurmLauncher):
+class SubmititSlurmLauncher(ArmsLauncher, SlurmLauncher):
     """Sends arms' directories to SLURM and shows how they come along; results are read from their records.
 
     Args:
@@ -32,24 +33,12 @@ class SubmititSlurmLauncher(SlurmLauncher):
             finalizer: sbatch parameters of the finalizer where it must differ from the arms.
     """
 
-    config: DictConfig
-    hydra_context: HydraContext
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """For sweepers that choose arms as they go (Optuna): plan these arms, run them, give their values."""
+    def _launch(self, job_overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         if self.params.get("detach"):
             raise ConfigError(
                 "hydra.launcher.detach=true: this sweeper chooses its arms by the results of earlier ones."
             )
-        session = begin(self.hydra_context.config_loader, self.config, Path(str(self.config.hydra.sweep.dir)))
-        fixed = list(self.config.hydra.overrides.task)
-        keys = list(dict.fromkeys(key for words in job_overrides for key in swept_keys(words, fixed)))
-        self.run_arms(session, session.prepare(job_overrides, keys))
-        return session.returns()
+        return super()._launch(job_overrides)
 
     def run_arms(self, session: Session, directories: Sequence[Path]) -> None:
         """Queue planned arms and, unless detached, wait for their end; never raises for what an arm does.
@@ -60,11 +49,22 @@ class SubmititSlurmLauncher(SlurmLauncher):
         assert session.record is not None
         session.left = os.EX_UNAVAILABLE  # until they are queued
         metric = (session.record.facts.get("metadata") or {}).get("success_metric")
-        session.left = run(session.record.directory, directories, self.params, metric)
+        session.concluded = lambda: drop_finalizer(session.directory)
+        session.left = run(session.record.directory, directories, self.params, metric, driver=session.driver)
 
 
-def run(experiment: Path, directories: Sequence[Path], parameters: Mapping[str, Any], metric: str | None) -> int | None:
+def run(
+    experiment: Path,
+    directories: Sequence[Path],
+    parameters: Mapping[str, Any],
+    metric: str | None,
+    *,
+    driver: Driver | None = None,
+) -> int | None:
     """Submit arms and wait for their end.
+
+    Args:
+        driver: this process's claim on the experiment, released when the arms are queued.
 
     Returns:
         None: they have ended, conclude. Else the exit status of a driver that leaves that to the finalizer.
@@ -79,6 +79,8 @@ def run(experiment: Path, directories: Sequence[Path], parameters: Mapping[str, 
             raise SlurmError(
                 f"{error}\nWhat was not submitted can be run later: evsys-hydra resume {experiment}"
             ) from error
+    if driver is not None:
+        driver.release()
     say(
         f"{_jobs(submission)}\n"
         f"look at them: evsys-hydra status {experiment}\n"
@@ -93,6 +95,14 @@ def run(experiment: Path, directories: Sequence[Path], parameters: Mapping[str, 
         say(f"{signal.Signals(caught).name}: this terminal is let go, the arms run on.")
     say(f"Job {submission.finalizer} concludes when the last arm has ended: {experiment}/conclusion.md")
     return os.EX_OK if caught is None else 128 + caught
+
+
+def drop_finalizer(experiment: Path) -> None:
+    """Cancel the last finalizer if it has not started: its driver has concluded, and it may be held for ever."""
+    finalizer = submissions(experiment)[-1].finalizer
+    with contextlib.suppress(SlurmError):
+        if finalizer is not None:
+            call("scancel", "--state=PENDING", finalizer, patience_s=0)
 
 
 def _jobs(submission: Submission) -> str:

@@ -101,6 +101,7 @@ class OtherRank(ArmRecord):
     def __init__(self, directory: Path, rank: int) -> None:
         super().__init__(directory)
         self.rank = rank
+        self.arm_directory = directory.parent.parent
 
 
 def set_up_distributed() -> None:

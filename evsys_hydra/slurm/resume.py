@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,18 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..errors import ConfigError
-from ..record import ArmView, ExperimentRecord
+from ..record import ExperimentRecord
+from ..record.queues import arm_views
 from ..sweep.conclude import conclude
+from ..sweep.driver import drive
+from ..sweep.session import is_queued
 from ..sweep.show import show_result
-from .launcher import run
+from .launcher import drop_finalizer, run
 from .settle import settle
 from .submit import say
-from .view import QueuedArm, arm_views
 
 PREFIX = "hydra.launcher."
-ENDING_S = 60.0
+PATIENCE_S = 60.0
 
 
 def was_on_slurm(experiment: Path) -> bool:
@@ -41,39 +42,32 @@ def resume_on_slurm(experiment: Path, overrides: Sequence[str] = ()) -> int:
     Raises:
         RecordError, ConfigError, SlurmError: nothing was submitted.
     """
+    ExperimentRecord.load(experiment)
+    driver = drive(experiment)
     record = ExperimentRecord.load(experiment)
     parameters = launcher_parameters(record, overrides)
-    views = _settled_views(record)
-    alive = [
-        view for view in views if isinstance(view, QueuedArm) and view.job is not None and view.state != "completed"
-    ]
+    views = arm_views(record, patience_s=PATIENCE_S)
+    alive = [view for view in views if is_queued(view)]
     done = [view for view in views if view.state == "completed"]
     missing = [view.directory for view in views if view not in alive and view not in done]
     say(f"{len(done)} completed, {len(alive)} queued or running, {len(missing)} to submit")
     left: int | None = None
     if missing:
         record.begin_generation()
-        left = run(experiment, missing, parameters, (record.facts.get("metadata") or {}).get("success_metric"))
-    elif alive:
-        say("their finalizer concludes when the last one has ended")
+        metric = (record.facts.get("metadata") or {}).get("success_metric")
+        left = run(experiment, missing, parameters, metric, driver=driver)
+    driver.release()
+    if left is None and alive:
+        say("the job that waits for the queued arms concludes when the last one has ended")
         left = os.EX_OK
     if left is not None:
         return left
-    settle(experiment, {(view.job.array, view.job.index) for view in alive if isinstance(view, QueuedArm) and view.job})
+    settle(experiment, set())
     result = conclude(experiment)
     show_result(result, experiment)
+    if missing:
+        drop_finalizer(experiment)
     return 0 if result.status == "completed" else 1
-
-
-def _settled_views(record: ExperimentRecord) -> list[ArmView]:
-    """The arms, once no job is just ending: whether such a one will be run again shows only then."""
-    deadline = time.monotonic() + ENDING_S
-    while True:
-        views = arm_views(record, patience_s=60)
-        ending = [view for view in views if isinstance(view, QueuedArm) and view.job and view.job.state == "COMPLETING"]
-        if not ending or time.monotonic() > deadline:
-            return views
-        time.sleep(0.5)
 
 
 def launcher_parameters(record: ExperimentRecord, overrides: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the jobs by their tag and takes over (see `finalizer`). So nothing is ever held 
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..record import ExperimentRecord
 from ..record.files import write_atomic
+from ..sweep.chain import chains
 from .client import SlurmError, call, cancel, max_array_size, queued, sbatch
 from .script import array_text, finalizer_text, log_folder, python
 from .submission import FOLDER, Chunk, Submission, submissions
@@ -92,7 +94,13 @@ def _planned(record: ExperimentRecord, names: Sequence[str], parameters: Mapping
         raise ConfigError(
             f"hydra.launcher.arms_per_job={size} is for arms of one task each, but nodes * tasks_per_node is {ranks}."
         )
-    tasks = [list(names[start : start + size]) for start in range(0, len(names), size)]
+    units = [[stage.name for stage in chain] for chain in chains([record.arm_directory(name) for name in names])]
+    if ranks > 1 and (staged := next((unit for unit in units if len(unit) > 1), None)):
+        raise ConfigError(
+            f"{staged[0]}, {staged[1]}: the stages of a recipe run in one job of one task, but nodes * tasks_per_node "
+            f"is {ranks}. For several GPUs of a node use model.processes."
+        )
+    tasks = [list(itertools.chain(*units[start : start + size])) for start in range(0, len(units), size)]
     arrays = math.ceil(len(tasks) / max(1, max_array_size() - 1))
     length = math.ceil(len(tasks) / arrays)
     chunks = [Chunk(first, min(length, len(tasks) - first)) for first in range(0, len(tasks), length)]

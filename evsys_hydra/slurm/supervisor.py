@@ -89,7 +89,7 @@ class Supervisor:
             if self._prepare is not None:
                 self._prepare()
             become_arm(self.directory, None, self._body)
-        launched = Launched(self.directory, pid, time.monotonic(), None, kills)
+        launched = Launched(self.directory, pid, time.monotonic(), [], kills)
         code = self._wait(pid, signals)
         said = ArmView(self.directory).status
         if said.get("pid") == pid and said.get("state") in ("completed", "failed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from ..record import ArmView, ExperimentRecord, State
 from .client import QueuedJob, SlurmError, queued
-from .submission import FOLDER, latest_places, submissions
+from .stuck import advice
+from .submission import latest_places, submissions
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,15 @@ class QueuedArm(ArmView):
     """
 
     job: QueuedJob | None = None
+
+    @property
+    def queue(self) -> str | None:
+        if self.job is None:
+            return None
+        if self.job.state != "PENDING":
+            return self.job.state
+        held = advice(self.job)
+        return f"PENDING ({self.job.reason})" + (f": {held}" if held else "")
 
     @cached_property
     def state(self) -> State:
@@ -35,14 +46,36 @@ class QueuedArm(ArmView):
 
 
 def arm_views(record: ExperimentRecord, *, patience_s: float = 0) -> list[ArmView]:
-    """The arms of an experiment, with the queue's knowledge where it was sent to SLURM and SLURM answers."""
-    if not (record.directory / FOLDER).is_dir():
-        return [ArmView(record.arm_directory(name)) for name in record.arm_names]
+    """The arms of an experiment that was sent to SLURM; by their files alone where SLURM does not answer.
+
+    Args:
+        patience_s: how long to wait for SLURM's answer, and until no job is just ending: whether such a one will be
+            run again shows only then. Where it is 0, silence is not an error.
+
+    Raises:
+        SlurmError: patience was asked for, and SLURM did not answer.
+    """
+    if patience_s:
+        for submission in submissions(record.directory):
+            if not submission.complete:  # its driver died before it could write down what SLURM had taken
+                submission.find_lost()
+    deadline = time.monotonic() + patience_s
+    while True:
+        views = _views_now(record, patience_s)
+        ending = any(view.job is not None and view.job.state == "COMPLETING" for view in views)
+        if not ending or time.monotonic() > deadline:
+            return list(views)
+        time.sleep(0.5)
+
+
+def _views_now(record: ExperimentRecord, patience_s: float) -> list[QueuedArm]:
     places = latest_places(submissions(record.directory))
     arrays = {job for _, job, _ in places.values() if job is not None}
     try:
         listed = by_place(queued(arrays, patience_s=patience_s))
     except SlurmError:
+        if patience_s:
+            raise
         listed = {}
     return [queued_arm(record.arm_directory(name), places.get(name), listed) for name in record.arm_names]
 
@@ -60,11 +93,3 @@ def queued_arm(
 def by_place(jobs: Sequence[QueuedJob]) -> dict[tuple[str, int | None], QueuedJob]:
     """(array, index) -> job."""
     return {(job.array, job.index): job for job in jobs}
-
-
-def queue_state(view: ArmView) -> str | None:
-    """What squeue says of an arm, for example "PENDING (Resources)"; None for one that has no job now."""
-    job = view.job if isinstance(view, QueuedArm) else None
-    if job is None:
-        return None
-    return f"{job.state} ({job.reason})" if job.state == "PENDING" else job.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from ..record import ArmView
 from ..sweep.show import Watch
 from .client import QueuedJob, SlurmError, SlurmUnreachable, queued
 from .settle import settle
+from .stuck import Stuck
 from .submission import Submission, latest_places, submissions
 from .view import by_place, queued_arm
 
@@ -31,14 +33,14 @@ def wait(submission: Submission, metric: str | None, out: IO[str] | None = None)
         None when all have ended; the number of the signal that told this process to go before that.
     """
     waiting = _Waiting(submission, metric, out)
-    with Leave() as leave:
+    with Leave() as leave, contextlib.closing(waiting.watch):
         while waiting.look():
             deadline = time.monotonic() + LOOK_S
             while time.monotonic() < deadline:
                 if leave.caught is not None:
                     return leave.caught
                 time.sleep(0.05)
-    waiting.tell()
+        waiting.tell()
     return None
 
 
@@ -55,6 +57,7 @@ class _Waiting:
         self.every = POLL_S
         self.started = time.monotonic()
         self.watch = QueueWatch(list(self.directories.values()), metric, self, out)
+        self.stuck = Stuck(self.watch.say)
 
     def look(self) -> bool:
         """Ask the queue if it is time, and the files; returns whether arms are left."""
@@ -92,8 +95,17 @@ class _Waiting:
         for name in self.left:
             place = self.places[name]
             self.absent[name] = 0 if (place[1] or "", place[2]) in self.listed else self.absent[name] + 1
+        self._look_for_stuck()
         # a long sweep asks less often, and a slow controller too
         self.every = min(MAX_POLL_S, max(POLL_S, (self.polled - self.started) / 60, 10 * (self.polled - before)))
+
+    def _look_for_stuck(self) -> None:
+        places = {self.directories[name]: self.places[name] for name in self.left}
+        jobs = {directory: self.listed.get((place[1] or "", place[2])) for directory, place in places.items()}
+        try:
+            self.stuck.look({directory: job for directory, job in jobs.items() if job is not None})
+        except SlurmError as error:
+            print(error, file=sys.stderr)
 
 
 class QueueWatch(Watch):
@@ -103,16 +115,26 @@ class QueueWatch(Watch):
         super().__init__(directories, metric, out)
         self._waiting = waiting
 
+    def say(self, text: str) -> None:
+        """Print a line among those of the arms; never raises."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._screen is not None:
+                self._screen.line(text)
+            else:
+                self._out.write(f"{text}\n")
+                self._out.flush()
+
     def _view(self, directory: Path) -> ArmView:
         return queued_arm(directory, self._waiting.places.get(directory.name), self._waiting.listed)
 
     def _tell(self, arm: ArmView) -> None:
         place = self._waiting.places[arm.directory.name]
         job = self._waiting.listed.get((place[1] or "", place[2]))
+        if job is not None and job.state == "PENDING":
+            return
         if arm.state == "failed" and arm.directory.name in self._waiting.left:
             return  # SLURM may run it again: told when its job is gone
-        if job is None or job.state != "PENDING":
-            super()._tell(arm)
+        super()._tell(arm)
 
     def _counts(self) -> str:
         told = Counter(self._told.values())

@@ -76,7 +76,8 @@ class Checker:
         if self._data and config.algorithm.kind != "none":
             from ..training.rows import check_data
 
-            problems += self._once(config.data, check_data)
+            algorithm = config.algorithm
+            problems += self._once(config.data, lambda data: check_data(data, algorithm), algorithm.kind)
         if self._data and config.algorithm.kind in algorithms.builtin and config.inference.kind == "local":
             from ..models import check_model
 
@@ -87,8 +88,9 @@ class Checker:
             problems += self._once(entry, check_benchmark)
         return problems
 
-    def _once(self, part: BaseModel, check: Callable[[Any], list[str]]) -> list[str]:
-        key = type(part).__name__.encode() + orjson.dumps(part.model_dump(mode="json"))
+    def _once(self, part: BaseModel, check: Callable[[Any], list[str]], by: str = "") -> list[str]:
+        """The problems of a part; `by` says who else's settings they depend on."""
+        key = f"{type(part).__name__} {by} ".encode() + orjson.dumps(part.model_dump(mode="json"))
         if key not in self._seen:
             try:
                 self._seen[key] = check(part)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..composed import load_config, typed_config
+from ..composed import load_plain, typed_config
 from ..config import Direction, RunConfig
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
@@ -119,7 +119,7 @@ def _evals(arm: ArmView) -> list[EvalResult]:
 
 def _run_config(arm: ArmView) -> RunConfig | None:
     try:
-        return typed_config(load_config(arm.directory / "config.yaml")).run
+        return typed_config(load_plain(arm.directory / "config.yaml")).run
     except Exception:  # a plugin or a secret that only the arm's own process has: the record stays readable
         return None
 

@@ -15,6 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import ConfigError
@@ -49,6 +50,7 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._is_group: dict[str, bool] = {}
+        self._options: dict[tuple[str, str], DictConfig | None] = {}
 
     @classmethod
     def of(cls, loader: ConfigLoader, master: DictConfig, task: DictConfig) -> Composer:
@@ -80,6 +82,19 @@ class Composer:
             causes = [str(part) for part in (error, error.__cause__) if part is not None and str(part)]
             raise ConfigError("\n".join(dict.fromkeys(causes))) from error
         return Composed(task, self._hydra_of(base_hydra, overrides, parsed), list(overrides))
+
+    def option(self, group: str, name: str) -> DictConfig | None:
+        """What an option of a group holds by itself; None: there is no such option."""
+        if (group, name) not in self._options:
+            overrides = [str(word) for word in self._master.hydra.overrides.hydra]
+            config_name = self._master.hydra.job.config_name
+            found = None
+            if name in self._loader.get_group_options(group, config_name=config_name, overrides=overrides):
+                words = [*overrides, f"{group}={name}"]
+                found = self._loader.load_configuration(config_name, words, RunMode.MULTIRUN)[group]
+                found._set_parent(None)
+            self._options[group, name] = found
+        return copy.deepcopy(self._options[group, name])
 
     def _base(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
         if groups not in self._bases:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +24,15 @@ from ..record import ArmView, ExperimentRecord
 from ..record.files import to_json, write_atomic, write_json
 from ..record.provenance import versions
 from ..results import ArmResult, ExperimentResult
+from .chain_scores import chain_facts, chains_text
 from .collect import ranking_table, read_arm
+from .dry import dry_facts, dry_text
 
 ENDED = ("completed", "failed")
 
 
 def conclude(directory: Path) -> ExperimentResult:
-    """Derive the conclusion from the records and write conclusion.json and .md, ranking.csv, .png and .svg.
+    """Derive the conclusion from the records; write conclusion.json and .md, ranking.csv, .png and .svg, report.html.
 
     Raises:
         RecordError: no experiment there, or the files cannot be written (the conclusion's text is in the message).
@@ -38,15 +41,17 @@ def conclude(directory: Path) -> ExperimentResult:
     views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
     results = [read_arm(view) for view in views]
     ended = [(view, result) for view, result in zip(views, results, strict=True) if view.state in ENDED]
-    table = ranking_table(record, [view for view, _ in ended], [result for _, result in ended])
+    dry = dry_facts(views, record.facts.get("launcher")) if record.facts.get("dry") else None
+    chains = chain_facts(record, views, results) if dry is None else []
+    table = ranking_table(record, [view for view, _ in ended], [result for _, result in ended]) if dry is None else None
     verdict, refused = _rank(table)
     own = [result for view, result in zip(views, results, strict=True) if view.role == "arm"]
     metric = (record.facts.get("metadata") or {}).get("success_metric")
     words = _words(own, metric)
-    top = highest_arm(verdict, words) if metric else None
+    top = highest_arm(verdict, words) if metric and dry is None else None
     best = next((arm for arm in own if top is not None and arm.name == top["name"]), None)
     hypothesis = (record.facts.get("metadata") or {}).get("hypothesis")
-    text = refused + write_conclusion(verdict, words, metric, hypothesis)
+    text = dry_text(dry) if dry else refused + write_conclusion(verdict, words, metric, hypothesis)
     result = ExperimentResult(
         name=record.name,
         status="completed" if any(arm.status == "completed" for arm in own) else "failed",
@@ -57,16 +62,28 @@ def conclude(directory: Path) -> ExperimentResult:
         experiment_id=record.id,
         hypothesis=hypothesis,
         ranking=verdict or {},
+        stages=[result for view, result in zip(views, results, strict=True) if view.role == "stage"],
     )
     try:
         with _concluding(directory):
-            _write(record, result, table)
+            _write(record, result, table, {"chains": chains, **({"dry": dry} if dry else {})})
     except OSError as error:
         raise RecordError(
             f"The conclusion could not be written to {directory}: {error.strerror or error}. "
             f"Mend that and run: evsys-hydra conclude {directory}\nIt says:\n{text}"
         ) from error
+    _report(directory)
     return result
+
+
+def _report(directory: Path) -> None:
+    """Write report.html; a report that fails is said, and the conclusion stands."""
+    try:
+        from ..report import write_report
+
+        write_report(directory)
+    except Exception as error:
+        print(f"report.html could not be written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _rank(table: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
@@ -94,7 +111,9 @@ def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]
     ]
 
 
-def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, Any] | None) -> None:
+def _write(
+    record: ExperimentRecord, result: ExperimentResult, table: dict[str, Any] | None, more: dict[str, Any]
+) -> None:
     facts = {
         "experiment_id": record.id,
         "name": record.name,
@@ -115,6 +134,7 @@ def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, 
             for arm in result.arms
         },
         "verdict": result.ranking,
+        **more,
         "table_sha256": hashlib.sha256(to_json(table)).hexdigest() if table is not None else None,
         "versions": versions(),
     }
@@ -123,7 +143,8 @@ def _write(record: ExperimentRecord, result: ExperimentResult, table: dict[str, 
     if len(result.ranking.get("ranking") or []) > 1:
         forest_plot(result.ranking, record.directory / "ranking.png", record.directory / "ranking.svg")
         picture = "\n![Forest plot of the ranking](ranking.png)\n"
-    write_atomic(record.directory / "conclusion.md", f"# {record.name}\n\n{result.conclusion}\n{picture}")
+    page = f"# {record.name}\n\n{result.conclusion}\n{picture}{chains_text(more['chains'])}"
+    write_atomic(record.directory / "conclusion.md", page)
     write_json(record.directory / "conclusion.json", facts)
 
 

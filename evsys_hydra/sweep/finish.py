@@ -31,6 +31,7 @@ def finish(session: Session) -> ExperimentResult:
         _mark_unheard(session)
         session.result = conclude(session.directory)
         show_result(session.result, session.directory)
+        session.concluded()
         report = session.close()
         if report is not None and (report.waiting or report.error):
             print(
@@ -41,7 +42,7 @@ def finish(session: Session) -> ExperimentResult:
 
 
 def _status(session: Session) -> int:
-    if session.record is None or not session.record.arm_names:
+    if session.record is None or not session.names:
         return 1
     if session.left is not None:
         return session.left
@@ -57,7 +58,7 @@ def _mark_unheard(session: Session) -> None:
     from .process import write_exit
 
     assert session.record is not None
-    for name in session.record.arm_names:
+    for name in session.names:
         arm = ArmView(session.record.arm_directory(name))
         if arm.state == "pending":
             write_exit(arm.directory, "never_started", "NeverStarted: the sweep ended before this arm ran")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import os
 import select
 import signal
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import orjson
 
-from ..arm import hydra_schema
 from ..causes import kernel_oom_kills
+from ..config import ExperimentConfig, RunConfig
+from ..hydra_job import hydra_schema
 from ..record import provenance
 from ..registry import load_plugins
 from .process import Launched, become_arm, finish
@@ -46,9 +48,12 @@ HEAVY = {
         "transformers.models.auto.modeling_auto",
         "transformers.models.auto.tokenization_auto",
         "transformers.models.llama.modeling_llama",
+        "evsys_hydra.training.dpo",
+        "evsys_hydra.training.grpo",
         "evsys_hydra.training.loop",
         "evsys_hydra.training.loss",
         "evsys_hydra.training.optimizer",
+        "evsys_hydra.training.sdft",
         "evsys_hydra.training.sft",
         "evsys_hydra.inference.decoding",
         "evsys_hydra.inference.local",
@@ -79,7 +84,7 @@ class _Server:
 
     def serve(self, preload: Sequence[str]) -> None:
         _import(LIGHT)
-        provenance.versions(), provenance.hardware(), load_plugins([]), hydra_schema()  # inherited by every arm
+        _warm_up()
         for part in preload:
             _import(HEAVY[part])
         gc.freeze()  # a collection in an arm must not copy the pages of what was imported here
@@ -127,7 +132,7 @@ class _Server:
             directory, oom_kills = self.children.pop(pid, (None, 0))
             code = os.waitstatus_to_exitcode(status)
             if directory is not None and not self._tell({"pid": pid, "code": code}):
-                finish(directory, code, Launched(directory, pid, time.monotonic(), None, oom_kills))
+                finish(directory, code, Launched(directory, pid, time.monotonic(), [], oom_kills))
 
     def _tell(self, message: dict[str, object]) -> bool:
         if not self.driver:
@@ -142,6 +147,14 @@ class _Server:
         from .conclude import conclude
 
         conclude(self.experiment)
+
+
+def _warm_up() -> None:
+    """Do once what every arm would do again and then inherits."""
+    provenance.versions(), provenance.hardware(), load_plugins([]), hydra_schema()
+    for model in (ExperimentConfig, RunConfig):
+        model.model_rebuild()
+    inspect.getmodule(compile("", "nowhere", "exec"))  # fills the table by which pydantic finds a class's docstrings
 
 
 def _import(names: Sequence[str]) -> None:

@@ -18,7 +18,9 @@ def config_directory() -> str:
 
 
 def set_up_hydra() -> None:
-    """Register the resolver `evsys.first` (its first argument that is not null) and put our launchers in place.
+    """Register conf/'s resolvers and put our launchers in place.
+
+    `evsys.first` is its first argument that is not null, `evsys.suffix` its second argument if the first is true.
 
     The plugin's names `submitit_local` and `submitit_slurm` mean our launchers in this process only: other Hydra
     applications of the environment keep the plugin's.
@@ -26,6 +28,7 @@ def set_up_hydra() -> None:
     OmegaConf.register_new_resolver(
         "evsys.first", lambda *values: next((value for value in values if value is not None), None), replace=True
     )
+    OmegaConf.register_new_resolver("evsys.suffix", lambda given, text: text if given else "", replace=True)
     Plugins.instance()  # scans hydra_plugins once; what is stored afterwards stays
     store = ConfigStore.instance()
     # Hydra copies the whole store, deeply, for each composition and for each group that --help lists; it only reads

@@ -11,26 +11,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ..arm import Parts, fail, live
-from ..composed import load_config, typed_config
+from ..composed import load_plain, typed_config
 from ..record import ArmRecord, ArmView
 from ..record.files import write_json
+from .chain import chain_of, start_next
 
 
 def run_inline(config: DictConfig) -> float | None:
     """Run one arm in this process; returns its success metric, None if it failed."""
     directory = Path(HydraConfig.get().runtime.output_dir)
-    if ArmView(directory).state == "completed":
-        return None
     if not (directory / "arm.json").exists():
         OmegaConf.save(config, directory / "config.yaml")
         write_json(directory / "arm.json", {"name": directory.name, "group": directory.name, "seed": config.seed})
-    record = ArmRecord(directory)
-    record.start()
-    try:
-        return live(typed_config(config), record)
-    except (Exception, SystemExit) as error:
-        fail(record, error)
-        return None
+    values = [run_in_process(stage, Parts()) for stage in chain_of(directory) if ArmView(stage).state != "completed"]
+    return values[-1] if values else None
 
 
 def run_in_process(directory: Path, parts: Parts) -> float | None:
@@ -38,12 +32,14 @@ def run_in_process(directory: Path, parts: Parts) -> float | None:
 
     A baseline trains nothing and brings its own model: of the parts only the benchmark is meant for it.
     """
+    if not start_next([directory]):
+        return None
     if ArmView(directory).role == "baseline":
         parts = Parts(benchmark=parts.benchmark)
     record = ArmRecord(directory)
     record.start()
     try:
-        return live(typed_config(load_config(directory / "config.yaml")), record, parts)
+        return live(typed_config(load_plain(directory / "config.yaml")), record, parts)
     except (Exception, SystemExit) as error:
         fail(record, error)
         return None

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
-
 from .launch import LocalPool
-from .plainly import plainly
-from .session import Session, begin, swept_keys
-from .show import Watch
-
-LOOK_EVERY_S = 0.5
+from .launcher import ArmsLauncher
+from .live import LiveTable
+from .session import Session
 
 
-class IsolatedLauncher(Launcher):
+class IsolatedLauncher(ArmsLauncher):
     """Runs arms in parallel processes that fork from one with the heavy libraries imported.
 
     Args:
@@ -30,22 +22,6 @@ class IsolatedLauncher(Launcher):
     def __init__(self, n_jobs: int | None = None, timeout_min: float | None = None) -> None:
         self.n_jobs = n_jobs
         self.timeout_min = timeout_min
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """For sweepers that choose arms as they go (Optuna): plan these arms, run them, give their values."""
-        with plainly():
-            return self._launch(job_overrides)
-
-    def _launch(self, job_overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
-        session = begin(self.hydra_context.config_loader, self.config, Path(str(self.config.hydra.sweep.dir)))
-        fixed = list(self.config.hydra.overrides.task)
-        keys = list(dict.fromkeys(key for words in job_overrides for key in swept_keys(words, fixed)))
-        self.run_arms(session, session.prepare(job_overrides, keys))
-        return session.returns()
 
     def run_arms(self, session: Session, directories: Sequence[Path]) -> None:
         """Run planned arms to their end; never raises for what an arm does."""
@@ -60,7 +36,6 @@ def run_local(
     run_directories(
         session.record.directory,
         directories,
-        metric=(session.record.facts.get("metadata") or {}).get("success_metric"),
         n_jobs=n_jobs,
         timeout_min=timeout_min,
     )
@@ -70,23 +45,9 @@ def run_directories(
     experiment: Path,
     directories: Sequence[Path],
     *,
-    metric: str | None,
     n_jobs: int | None = None,
     timeout_min: float | None = None,
 ) -> None:
-    """Run arms' directories in a pool while a thread tells of them."""
-    watch = Watch(directories, metric)
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            watch.look()
-
-    teller = threading.Thread(target=look, daemon=True)
-    teller.start()
-    try:
+    """Run arms' directories in a pool while a thread shows them."""
+    with LiveTable(experiment, directories):
         LocalPool(experiment, n_jobs=n_jobs, timeout_min=timeout_min).run(directories)
-    finally:
-        over.set()
-        teller.join()
-        watch.look()

@@ -7,13 +7,15 @@ arms. If the driver dies, the server lets the running arms finish, starts no mor
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,7 +25,9 @@ import orjson
 import yaml
 
 from ..causes import kernel_oom_kills
+from ..errors import ConfigError
 from ..registry import algorithms, inference
+from .chain import chains, start_next
 from .process import Launched, finish, rotate_log, write_exit
 
 GRACE_S = 10.0
@@ -48,33 +52,46 @@ class LocalPool:
 
         Never raises for what an arm does.
         """
-        gpus: list[str | None] = list(visible_gpus())
-        slots = min(self.n_jobs or len(gpus), len(gpus)) if gpus else self.n_jobs or 1
-        places: list[str | None] = gpus[:slots] if gpus else [None] * slots
-        queue = list(directories)
+        needs = what_they_need(directories)
+        places = Places(visible_gpus(), self.n_jobs)
+        places.check(needs.gpus)
+        queue = deque(chains(directories))
+        after: dict[Path, list[Path]] = {}
         running: dict[int, Launched] = {}
-        with Interrupts() as interrupts, ForkServer(self.experiment, to_preload(directories), slots) as server:
+        with Interrupts() as interrupts, ForkServer(self.experiment, needs.preload, places.slots) as server:
             while queue or running:
-                if interrupts.caught and queue:
-                    for directory in queue:
-                        write_exit(directory, "cancelled", "Cancelled: the sweep was interrupted before this arm ran")
-                    queue.clear()
-                while queue and places and server.alive:
-                    self._start(server, queue.pop(0), places.pop(0), running)
+                if interrupts.caught:
+                    self._cancel(queue)
+                while queue and server.alive:
+                    if not start_next(queue[0]):
+                        queue.popleft()
+                        continue
+                    gpus = places.take(needs.gpus.get(queue[0][0], 1))
+                    if gpus is None:
+                        break
+                    directory, *after[directory] = queue.popleft()
+                    self._start(server, directory, gpus, running)
                 if not server.alive:
-                    self._server_died(queue, running)
+                    self._server_died([*queue, *after.values()], running)
                     return
                 self._end_overdue(running, cancel=interrupts.caught > 0, now=interrupts.caught > 1)
                 for message in server.receive(timeout=self._patience(running)):
                     ended = running.pop(message["pid"], None)
                     if ended is not None:
-                        places.append(ended.gpu)
+                        places.give_back(ended.gpus)
                         finish(ended.directory, message["code"], ended)
+                        if rest := after.pop(ended.directory):
+                            queue.appendleft(rest)
 
-    def _start(self, server: ForkServer, directory: Path, gpu: str | None, running: dict[int, Launched]) -> None:
+    def _start(self, server: ForkServer, directory: Path, gpus: list[str], running: dict[int, Launched]) -> None:
         rotate_log(directory)
-        pid = server.start(directory, gpu)
-        running[pid] = Launched(directory, pid, time.monotonic(), gpu, kernel_oom_kills())
+        pid = server.start(directory, ",".join(gpus) or None)
+        running[pid] = Launched(directory, pid, time.monotonic(), gpus, kernel_oom_kills())
+
+    def _cancel(self, queue: deque[list[Path]]) -> None:
+        for directory in itertools.chain(*queue):
+            write_exit(directory, "cancelled", "Cancelled: the sweep was interrupted before this arm ran")
+        queue.clear()
 
     def _end_overdue(self, running: dict[int, Launched], *, cancel: bool, now: bool) -> None:
         limit = self.timeout_min * 60 if self.timeout_min is not None else float("inf")
@@ -90,10 +107,10 @@ class LocalPool:
     def _patience(self, running: dict[int, Launched]) -> float:
         return 0.2 if self.timeout_min is not None or any(arm.ending for arm in running.values()) else 1.0
 
-    def _server_died(self, queue: Sequence[Path], running: dict[int, Launched]) -> None:
+    def _server_died(self, waiting: Sequence[Sequence[Path]], running: dict[int, Launched]) -> None:
         for arm in running.values():
             write_exit(arm.directory, "killed", "Killed: the arm's fork server died and took the arm with it")
-        for directory in queue:
+        for directory in itertools.chain(*waiting):
             write_exit(directory, "never_started", "NeverStarted: the fork server died before this arm ran")
 
 
@@ -197,21 +214,77 @@ class Interrupts:
             print(f"\n{signal.Signals(number).name}: {what}, then concluding", file=sys.stderr, flush=True)
 
 
-def to_preload(directories: Sequence[Path]) -> str:
-    """What the fork server imports once for these arms: "torch" where ours trains or generates, "peft" for adapters."""
-    wanted: set[str] = set()
+@dataclass
+class Needs:
+    """What arms need.
+
+    Args:
+        preload: what the fork server imports once: "torch" where our parts train or generate, "peft" for adapters.
+        gpus: GPUs of each arm that needs more than one.
+    """
+
+    preload: str
+    gpus: dict[Path, int]
+
+
+def what_they_need(directories: Sequence[Path]) -> Needs:
+    """Read from the arms' configs; one that cannot be read needs nothing here and fails in its own process."""
+    preload: set[str] = set()
+    gpus: dict[Path, int] = {}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for directory in directories:
         try:
             config = yaml.load((directory / "config.yaml").read_bytes(), Loader=loader)
             parts = (config["algorithm"]["kind"], algorithms), (config["inference"]["kind"], inference)
+            model = config["model"]
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             continue
+        if (model.get("processes") or 1) > 1 and config["algorithm"]["kind"] != "none":
+            gpus[directory] = model["processes"]
         if any(kind in registry.builtin and kind not in ("none", "api") for kind, registry in parts):
-            wanted.add("torch")
-            if config["model"].get("lora"):
-                wanted.add("peft")
-    return ",".join(sorted(wanted))
+            preload.add("torch")
+            if model.get("lora"):
+                preload.add("peft")
+    return Needs(",".join(sorted(preload)), gpus)
+
+
+class Places:
+    """What arms run on: each GPU is given to one arm at a time; without GPUs, so many arms at a time.
+
+    Args:
+        n_jobs: arms at a time, but never more than GPUs where there are some; None: one for each GPU, else one.
+    """
+
+    def __init__(self, gpus: Sequence[str], n_jobs: int | None) -> None:
+        self._gpus = list(gpus)
+        self._has_gpus = bool(gpus)
+        self.slots = min(n_jobs or len(gpus), len(gpus)) if gpus else n_jobs or 1
+        self._free = self.slots
+
+    def check(self, needed: Mapping[Path, int]) -> None:
+        """Raises: ConfigError, naming arms that need more GPUs than there are."""
+        many = {path.name: count for path, count in needed.items() if self._has_gpus and count > len(self._gpus)}
+        if many:
+            name, count = next(iter(many.items()))
+            more = f" and {len(many) - 1} more" if len(many) > 1 else ""
+            raise ConfigError(
+                f"model.processes={count} of {name}{more}: an arm needs a GPU for each process, and {len(self._gpus)} "
+                f"are visible here ({', '.join(self._gpus)}). Nothing was launched. Lower model.processes, or send the "
+                "arms to a cluster: hydra/launcher=submitit_slurm"
+            )
+
+    def take(self, count: int) -> list[str] | None:
+        """A place, with so many GPUs if there are any; None while it is not free."""
+        if not self._free or (self._has_gpus and count > len(self._gpus)):
+            return None
+        self._free -= 1
+        taken, self._gpus = (self._gpus[:count], self._gpus[count:]) if self._has_gpus else ([], [])
+        return taken
+
+    def give_back(self, gpus: Sequence[str]) -> None:
+        """A place is free again."""
+        self._free += 1
+        self._gpus += gpus
 
 
 def visible_gpus() -> list[str]:

@@ -6,9 +6,8 @@ Everything that can be wrong is found here, for every arm, before the first one 
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ from ..record.names import safe_name
 from .check import Checker
 from .collect import clusters_path
 from .compose import Composed, Composer
+from .identity import config_hash
 from .naming import arm_and_group, from_template
+from .stages import Stage, expand
 
 BASELINE = "base"
 API_URL = "${oc.env:OPENAI_BASE_URL,https://api.openai.com/v1}"
-NOT_IDENTITY = ("arm", "group", "name_template", "n_repeats", "base_seed", "experiments", "store", "tags", "metadata")
 
 
 @dataclass
@@ -40,11 +40,12 @@ class Arm:
     Args:
         name: unique in the experiment; the name of its directory.
         group: shared by the arms that differ only in seed.
-        role: "arm", or "baseline" for the untrained base model.
+        role: "arm", "stage" for all but the last of a chain, or "baseline" for the untrained base model.
         swept: key -> value of what the sweep varies.
         composed: its config.
         config: the same, checked and typed.
         index: its place in the sweep (hydra.job.num).
+        stage: its place in its chain; None where there is none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Arm:
     composed: Composed
     config: ExperimentConfig
     index: int = 0
+    stage: dict[str, Any] | None = None
 
     @property
     def hash(self) -> str:
@@ -61,20 +63,12 @@ class Arm:
         return config_hash(self.composed.task)
 
 
-def config_hash(task: DictConfig) -> str:
-    """sha256 over the unresolved config, without what does not change what an arm does."""
-    container = OmegaConf.to_container(task, resolve=False)
-    assert isinstance(container, dict)
-    content = {key: value for key, value in container.items() if key not in NOT_IDENTITY}
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
-
-
 def plan(
     composer: Composer,
     overrides: Sequence[Sequence[str]],
     *,
     swept_keys: Sequence[str],
-    known: Mapping[str, str],
+    known: Container[str],
     checker: Checker,
     baselines: bool,
 ) -> list[Arm]:
@@ -83,14 +77,14 @@ def plan(
     Args:
         overrides: one list for each arm.
         swept_keys: the keys that this sweep varies.
-        known: arms that the experiment has already: config hash -> name.
+        known: config hashes of the arms that the experiment has already.
         checker: looks at what the configs name.
         baselines: whether untrained models are added where metadata.baseline asks for them.
 
     Raises:
         ConfigError: every problem of every arm, in one message.
     """
-    arms = [arm for words in overrides if (arm := _arm(composer, list(words), swept_keys, checker)) is not None]
+    arms = [arm for words in overrides for arm in _arms(composer, list(words), swept_keys, checker)]
     if not arms and not checker.problems:
         checker.add("the sweep", "has no arms: an axis is empty")
     _reject_duplicates(arms, checker)
@@ -129,6 +123,7 @@ def write(record: ExperimentRecord, arms: Sequence[Arm]) -> list[Path]:
             "overrides": arm.composed.overrides,
             "config_hash": arm.hash,
             "planned": time.time(),
+            **({"stage": arm.stage} if arm.stage else {}),
         }
         write_json(directory / "arm.json", facts, durable=False)
         directories.append(directory)
@@ -152,13 +147,18 @@ def write_clusters(record: ExperimentRecord, arms: Sequence[Arm]) -> None:
         write_json(path, clusters)
 
 
-def known_arms(record: ExperimentRecord) -> dict[str, str]:
-    """Config hash -> name of the arms that an experiment has."""
-    facts = ((name, read_json(record.arm_directory(name) / "arm.json") or {}) for name in record.arm_names)
-    return {found["config_hash"]: name for name, found in facts if "config_hash" in found}
+def known_arms(record: ExperimentRecord) -> dict[str, list[str]]:
+    """Config hash -> names of the arms that an experiment has; several are stages of chains that begin alike."""
+    known: dict[str, list[str]] = {}
+    for name in record.arm_names:
+        facts = read_json(record.arm_directory(name) / "arm.json") or {}
+        if "config_hash" in facts:
+            known.setdefault(facts["config_hash"], []).append(name)
+    return known
 
 
-def _arm(composer: Composer, overrides: list[str], swept_keys: Sequence[str], checker: Checker) -> Arm | None:
+def _arms(composer: Composer, overrides: list[str], swept_keys: Sequence[str], checker: Checker) -> list[Arm]:
+    """The arm that these overrides make, or the stages of its chain."""
     label = " ".join(overrides) or "(no overrides)"
     try:
         composed = composer.compose(overrides)
@@ -169,26 +169,29 @@ def _arm(composer: Composer, overrides: list[str], swept_keys: Sequence[str], ch
         if template:
             name = from_template(template, composed.task)
         given = composed.task.get("arm"), composed.task.get("group")
-        name, group = given[0] or name, given[1] or group
+        stages = expand(composer, composed, given[0] or name, given[1] or group)
     except ConfigError as error:
         checker.add(label, str(error))
+        return []
+    return [arm for stage in stages if (arm := _checked(stage, swept, checker)) is not None]
+
+
+def _checked(stage: Stage, swept: dict[str, Any], checker: Checker) -> Arm | None:
+    task = stage.composed.task
+    with open_dict(task):
+        task.arm, task.group = stage.name, stage.group
+    config = checker.check(stage.name, task)
+    if config is None:
         return None
-    return _checked(composed, name, group, "arm", swept, checker)
-
-
-def _checked(
-    composed: Composed, name: str, group: str, role: Role, swept: dict[str, Any], checker: Checker
-) -> Arm | None:
-    with open_dict(composed.task):
-        composed.task.arm, composed.task.group = name, group
-    config = checker.check(name, composed.task)
-    return Arm(name, group, role, swept, composed, config) if config is not None else None
+    return Arm(stage.name, stage.group, stage.role, swept, stage.composed, config, stage=stage.facts)
 
 
 def _swept_value(key: str, composed: Composed, overrides: Sequence[str]) -> Any:
     node = OmegaConf.select(composed.task, key)
-    if isinstance(node, DictConfig) or (node is None and "/" in key):
+    if isinstance(node, DictConfig) or node is None:  # an option is called by its name
         text = next((word.split("=", 1)[1] for word in overrides if word.lstrip("+~").startswith(f"{key}=")), None)
+        if node is None:
+            return None if text == "null" else text
         return text if text is not None else OmegaConf.to_container(node, resolve=True)
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
@@ -197,7 +200,8 @@ def _reject_duplicates(arms: Sequence[Arm], checker: Checker) -> None:
     by_name: dict[str, Arm] = {}
     by_hash: dict[str, Arm] = {}
     for arm in arms:
-        same_name, same_config = by_name.get(arm.name), by_hash.get(arm.hash)
+        same_name = by_name.get(arm.name)
+        same_config = by_hash.get(arm.hash) if arm.role == "arm" else None  # chains may begin alike
         mine = " ".join(arm.composed.overrides)
         if same_config is not None:
             checker.add(arm.name, f"is twice in the sweep: `{mine}` and `{' '.join(same_config.composed.overrides)}`")
@@ -208,7 +212,8 @@ def _reject_duplicates(arms: Sequence[Arm], checker: Checker) -> None:
                 "Put every swept field into name_template, or leave it null.",
             )
         by_name.setdefault(arm.name, arm)
-        by_hash.setdefault(arm.hash, arm)
+        if arm.role == "arm":
+            by_hash.setdefault(arm.hash, arm)
 
 
 def _check_groups(arms: Sequence[Arm], checker: Checker) -> None:
@@ -236,7 +241,7 @@ def _baselines(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
             continue
         name = BASELINE if not baselines else f"{BASELINE}-{len(baselines) + 1}"
         composed = _untrained(arm.composed, seed=min(other.config.seed for other in arms))
-        checked = _checked(composed, name, name, "baseline", {}, checker)
+        checked = _checked(Stage(name, name, "baseline", composed), {}, checker)
         if checked is not None:
             baselines[model] = checked
     return list(baselines.values())
@@ -259,7 +264,7 @@ def _api_models(arms: Sequence[Arm], checker: Checker) -> list[Arm]:
                     if model in (entry.model, *entry.models)
                 ]
             name = safe_name(model)
-            checked = _checked(composed, name, name, "baseline", {}, checker)
+            checked = _checked(Stage(name, name, "baseline", composed), {}, checker)
             if checked is not None:
                 found[model] = checked
     return list(found.values())
@@ -269,7 +274,7 @@ def _untrained(composed: Composed, seed: int) -> Composed:
     task = copy.deepcopy(composed.task)
     with open_dict(task):
         task.algorithm = {"kind": "none"}
-        task.seed = seed
+        task.seed, task.start_from = seed, None
     trained_by = ("algorithm", "lr=", "data", "seed=")
     kept = [word for word in composed.overrides if not word.lstrip("+~").startswith(trained_by)]
     overrides = [*kept, f"seed={seed}", "algorithm=none"]

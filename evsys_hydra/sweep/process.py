@@ -26,7 +26,7 @@ class Launched:
     directory: Path
     pid: int
     started: float
-    gpu: str | None
+    gpus: list[str]
     oom_kills: int
     ending: Cause | None = None
     kill_at: float | None = None
@@ -42,7 +42,7 @@ def supervise(directory: Path) -> int:
     pid = os.fork()
     if pid == 0:
         become_arm(directory, None)
-    launched = Launched(directory, pid, time.monotonic(), None, oom_kills)
+    launched = Launched(directory, pid, time.monotonic(), [], oom_kills)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         launched.ending = "cancelled"
@@ -108,6 +108,8 @@ def finish(directory: Path, code: int, launched: Launched) -> None:
     """Say how an arm's process ended, where the arm could not say it itself."""
     arm = ArmView(directory)
     if arm.status.get("state") in ("completed", "failed") and arm.status.get("pid") == launched.pid:
+        return
+    if arm.exit.get("cause") == "cancelled":  # who told it to end has said so
         return
     if launched.ending == "timeout":
         cause, error = "timeout", f"Timeout: the arm ran longer than its limit ({elapsed_text(launched)})"

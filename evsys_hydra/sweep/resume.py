@@ -1,26 +1,40 @@
-"""Finishing an experiment from its directory: run what has not completed, then conclude."""
+"""Finishing an experiment: by its directory alone (`evsys-hydra resume DIR`), or by a command (`resume=DIR`).
+
+The first runs what has not completed as it was planned. The second plans anew: arms that the experiment has are the
+same by their config's hash, others are added to it; what completed, or what somebody runs, is left alone.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ..errors import RecordError
 from ..record import ArmView, ExperimentRecord
 from ..results import ExperimentResult
 from .conclude import conclude
+from .driver import drive
 from .isolated import run_directories
+from .session import Session
 from .show import show_result
 
 WAIT_S = 1.0
+LAST = "last"
 
 
 def resume(directory: Path, *, n_jobs: int | None = None, timeout_min: float | None = None) -> ExperimentResult:
     """Run every arm that is neither completed nor running, wait for the running ones, and conclude.
 
     Raises:
-        RecordError: no experiment there.
+        RecordError: no experiment there, or one that another process drives now.
     """
+    ExperimentRecord.load(directory)
+    driver = drive(directory)
     record = ExperimentRecord.load(directory)
     launcher = record.facts.get("launcher") or {}
     views = [ArmView(record.arm_directory(name)) for name in record.arm_names]
@@ -33,21 +47,56 @@ def resume(directory: Path, *, n_jobs: int | None = None, timeout_min: float | N
         run_directories(
             directory,
             missing,
-            metric=(record.facts.get("metadata") or {}).get("success_metric"),
             n_jobs=n_jobs or launcher.get("n_jobs"),
             timeout_min=timeout_min or launcher.get("timeout_min"),
         )
-    _wait(running)
+    _wait(view.directory for view in running)
     result = conclude(directory)
+    driver.release()
     show_result(result, directory)
     return result
 
 
-def _wait(running: list[ArmView]) -> None:
+def resume_in(config: DictConfig) -> Path | None:
+    """Make the sweep that is being set up go where `resume` says; returns that directory, None without `resume`.
+
+    Raises:
+        RecordError: there is no experiment.
+    """
+    given = OmegaConf.select(config, "resume")
+    if not given:
+        return None
+    directory = _last(Path(str(config.hydra.sweep.dir)).parent) if str(given) == LAST else Path(str(given))
+    directory = directory.resolve()
+    ExperimentRecord.load(directory)
+    with read_write(config), open_dict(config.hydra):
+        config.hydra.sweep.dir = str(directory)
+    return directory
+
+
+def await_elsewhere(session: Session) -> None:
+    """What a resumed experiment has running elsewhere ends on its own: here it is waited for, a cluster's is not."""
+    if not session.elsewhere or session.left is not None:
+        return
+    if any(view.queue is not None for view in session.elsewhere):
+        print("the job that waits for the queued arms concludes when the last one has ended", file=sys.stderr)
+        session.left = os.EX_OK
+    else:
+        _wait(view.directory for view in session.elsewhere)
+
+
+def _last(folder: Path) -> Path:
+    known = [path.parent for path in folder.glob("*/experiment.json")]
+    if not known:
+        raise RecordError(f"resume={LAST}: there is no experiment in {folder}. Give the directory: resume=DIR")
+    return max(known, key=lambda path: (path / "experiment.json").stat().st_mtime)
+
+
+def _wait(running: Iterable[Path]) -> None:
     """Arms that another driver left running end on their own."""
-    for view in running:
+    for directory in running:
         told = False
-        while ArmView(view.directory).state == "running":
+        while (view := ArmView(directory)).state == "running":
             if not told:
                 print(f"waiting for {view.name}, which is running (pid {view.status.get('pid')})", file=sys.stderr)
                 told = True

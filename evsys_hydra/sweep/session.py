@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from ..arm import Parts
 from ..errors import ConfigError, StoreError
 from ..record import ArmView, ExperimentRecord
+from ..record.queues import arm_views
 from ..results import ExperimentResult
 from ..secrets import referenced, scrub
+from .adopt import adopt
 from .check import Checker
 from .compose import Composer
+from .driver import Driver, drive
 from .plan import Arm, known_arms, plan, write, write_clusters
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ if TYPE_CHECKING:
     from ..store import EvsysStore
     from ..store.sync import SyncReport
     from ..store.sync.tail import Tailer
+    from ..trackers.process import Following
 
 
 STORE_PATIENCE_S = 20.0
+QUEUE_PATIENCE_S = 60.0
 
 
 @dataclass
@@ -43,6 +48,10 @@ class Session:
         parts: what the caller put in place of what the config names.
         store: where the records also go; None: where the config says, if uses_store.
         left: None: this process concludes. Else it leaves that to others (SLURM's finalizer), and exits with this.
+        resumes: the experiment is there already; what it has completed, or somebody runs, is left alone.
+        concluded: called when this process has concluded, so that nobody else needs to.
+        names: the arms that this sweep asks for.
+        elsewhere: those of them that somebody else runs, or that have a job.
     """
 
     composer: Composer
@@ -56,7 +65,13 @@ class Session:
     baselines: list[Arm] = field(default_factory=list)
     left: int | None = None
     uses_store: bool = True
+    resumes: bool = False
+    concluded: Callable[[], None] = lambda: None
+    names: set[str] = field(default_factory=set)
+    elsewhere: list[ArmView] = field(default_factory=list)
+    driver: Driver | None = None
     _tailer: Tailer | None = None
+    _trackers: Following | None = None
 
     def prepare(self, overrides: Sequence[Sequence[str]], swept_keys: Sequence[str]) -> list[Path]:
         """Plan arms and write their directories.
@@ -66,14 +81,18 @@ class Session:
             swept_keys: the keys that are varied, apart from n_repeats' seed.
 
         Returns:
-            Directories of all arms to run, baselines first.
+            Directories of all arms to run, baselines first; of a resumed experiment those that are missing.
 
         Raises:
             ConfigError, RecordError: nothing was launched.
         """
         repeated = [repeat(self.master, list(words)) for words in overrides]
         keys = [*swept_keys, *(["seed"] if any(len(group) > 1 for group in repeated) else [])]
-        known = known_arms(self.record) if self.record else {}
+        if self.resumes and self.record is None:
+            self.record = ExperimentRecord.load(self.directory)
+            self.driver = drive(self.directory)
+            self.record = ExperimentRecord.load(self.directory)  # as the last driver left it
+        known = known_arms(self.record) if self.record and not self.resumes else {}
         arms = plan(
             self.composer,
             [words for group in repeated for words in group],
@@ -84,14 +103,41 @@ class Session:
         )
         if self.record is None:
             self.record = self._create(arms)
+            self.driver = drive(self.directory)
+        new = adopt(self.record, arms) if self.resumes else arms
         own = iter(arm for arm in arms if arm.role == "arm")
         self.requested = [[next(own) for _ in group] for group in repeated]
         self.baselines = [arm for arm in arms if arm.role == "baseline"]
-        directories = write(self.record, [*self.baselines, *(arm for arm in arms if arm.role == "arm")])
+        self.names.update(arm.name for arm in arms)
+        ordered = [*self.baselines, *(arm for arm in arms if arm.role != "baseline")]
+        directories = write(self.record, [arm for arm in ordered if arm in new]) if new else []
+        if self.resumes:
+            directories = self._missing(ordered)
+            if directories and not new:
+                self.record.begin_generation()
         if self.parts.benchmark is None:
             write_clusters(self.record, arms)
-        self._follow(arms[0].config.store)
+        if not arms[0].config.dry:
+            self._follow(arms[0].config.store)
+        if arms[0].config.tracker and not arms[0].config.dry and self._trackers is None:
+            from ..trackers.process import follow
+
+            self._trackers = follow(self.directory)
         return directories
+
+    def _missing(self, arms: Sequence[Arm]) -> list[Path]:
+        """Of these arms of a resumed experiment those that are to be run."""
+        assert self.record is not None
+        views = {view.directory.name: view for view in arm_views(self.record, patience_s=QUEUE_PATIENCE_S)}
+        asked = [views[arm.name] for arm in arms]
+        self.elsewhere = [view for view in asked if view.state == "running" or is_queued(view)]
+        missing = [view.directory for view in asked if view.state != "completed" and view not in self.elsewhere]
+        completed = len(asked) - len(missing) - len(self.elsewhere)
+        print(
+            f"{completed} completed, {len(self.elsewhere)} queued or running, {len(missing)} to run: {self.directory}",
+            file=sys.stderr,
+        )
+        return missing
 
     def returns(self) -> list[JobReturn]:
         """One JobReturn for each requested arm; its value is the success metric, averaged over n_repeats.
@@ -116,11 +162,15 @@ class Session:
         return found
 
     def close(self) -> SyncReport | None:
-        """Bring the store up to date with the concluded experiment; never raises, and never takes long.
+        """Bring store and trackers up to date with the concluded experiment; never raises, and never takes long.
 
         Returns:
             What was sent and what still waits on disk; None without a store.
         """
+        if self._trackers is not None:
+            self._trackers.stop()
+        if self.driver is not None:
+            self.driver.release()
         if self._tailer is None or self.store is None:
             return None
         from ..causes import describe
@@ -160,6 +210,7 @@ class Session:
             if OmegaConf.select(self.master, "hydra.launcher") is not None
             else None,
             base_seed=config.base_seed,
+            **({"dry": True} if config.dry else {}),
         )
 
 
@@ -189,13 +240,19 @@ def begin(loader: ConfigLoader, master: DictConfig, directory: Path) -> Session:
     """The session of a directory: a new one, or the one this process began before."""
     directory = directory.resolve()
     if directory not in _begun:
-        _begun[directory] = Session(Composer(loader, master), master, directory)
+        resumes = bool(OmegaConf.select(master, "resume"))
+        _begun[directory] = Session(Composer(loader, master), master, directory, resumes=resumes)
     return _begun[directory]
 
 
 def begun() -> list[Session]:
     """Every session that this process began."""
     return list(_begun.values())
+
+
+def is_queued(view: ArmView) -> bool:
+    """Whether a cluster has a job for an arm that has not completed."""
+    return view.queue is not None and view.state != "completed"
 
 
 def swept_keys(overrides: Sequence[str], fixed: Sequence[str]) -> list[str]:

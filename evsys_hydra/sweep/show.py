@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..record import ArmView
 from ..results import ExperimentResult
+from .screen import Screen
 
 if TYPE_CHECKING:
     from .session import Session
 
+ENDED = ("completed", "failed")
+
 
 class Watch:
-    """Tells of arms that start and end, a line each, and how far the running ones have come.
+    """Tells of arms that start and end: a line each, or on a terminal a table that shows how far they have come.
 
     Args:
         directories: the arms of the sweep.
         metric: the success metric, shown when an arm completed.
-        out: where to write; a terminal also gets a line of progress that is written over.
+        out: where to write; None: stderr.
+        view: how an arm is looked at.
     """
 
-    def __init__(self, directories: Sequence[Path], metric: str | None, out: IO[str] | None = None) -> None:
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        metric: str | None,
+        out: IO[str] | None = None,
+        view: Callable[[Path], ArmView] = ArmView,
+    ) -> None:
         self._directories = list(directories)
         self._metric = metric
         self._out = out or sys.stderr
-        self._terminal = self._out.isatty()
+        self._view_of = view
+        self._screen = Screen(self._directories, self._out) if self._out.isatty() else None
         self._told: dict[Path, str] = {}
-        self._started = time.monotonic()
-        self._shown_progress = False
 
     def look(self) -> None:
         """Compare the arms' states with what was told; never raises (a terminal may be gone)."""
         with contextlib.suppress(OSError, ValueError):
             for directory in self._directories:
-                if self._told.get(directory) not in ("completed", "failed"):
-                    self._tell(self._view(directory))
-            if self._terminal:
-                self._progress()
+                if self._told.get(directory) not in ENDED:
+                    self._look_at(self._view(directory))
+            if self._screen is not None:
+                self._screen.draw(self._counts())
+                if all(self._told.get(directory) in ENDED for directory in self._directories):
+                    self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        screen, self._screen = self._screen, None
+        if screen is not None:
+            screen.close()
+
+    def _look_at(self, arm: ArmView) -> None:
+        before = self._told.get(arm.directory)
+        self._tell(arm)
+        if self._screen is not None:
+            ended = self._told.get(arm.directory) in ENDED and before not in ENDED
+            self._screen.update(arm, self._result(arm) if ended else arm.queue or "")
 
     def _view(self, directory: Path) -> ArmView:
-        return ArmView(directory)
+        return self._view_of(directory)
 
     def _counts(self) -> str:
-        """How many arms are in which state; shown before the progress of the running ones."""
+        """How many arms are in which state; "" as the table counts them."""
         return ""
 
     def _tell(self, arm: ArmView) -> None:
@@ -55,39 +78,31 @@ class Watch:
         if state == "pending" or self._told.get(arm.directory) == state:
             return
         self._told[arm.directory] = state
-        done = sum(told in ("completed", "failed") for told in self._told.values())
-        self._line(f"[{done}/{len(self._directories)}] {arm.name}  {self._words(arm, state)}")
+        if self._screen is None:
+            done = sum(told in ENDED for told in self._told.values())
+            self._out.write(f"[{done}/{len(self._directories)}] {arm.name}  {self._words(arm, state)}\n")
+            self._out.flush()
+        elif state == "failed":
+            self._screen.line(f"{arm.name}  {self._words(arm, state)}")
 
     def _words(self, arm: ArmView, state: str) -> str:
+        result = self._result(arm)
         if state == "failed":
-            return f"failed: {arm.cause}: {(arm.error or '').splitlines()[0][:160]}"
+            return f"failed: {result}"
         if state != "completed":
             return state
+        return f"completed{f'  {result}' if result else ''}  ({arm.seconds or 0:.1f} s)"
+
+    def _result(self, arm: ArmView) -> str:
+        """Why it failed, or its score; "" while there is neither."""
+        if arm.state == "failed":
+            return f"{arm.cause}: {(arm.error or '').splitlines()[0][:160]}"
+        if arm.state != "completed" or not self._metric:
+            return ""
         from .collect import read_arm
 
-        score = read_arm(arm).score(self._metric) if self._metric else None
-        shown = f"  {self._metric}={score:.4f}" if score is not None else ""
-        return f"completed{shown}  ({arm.seconds or 0:.1f} s)"
-
-    def _progress(self) -> None:
-        counts = self._counts()
-        parts = [counts] if counts else []
-        for directory in self._directories:
-            if self._told.get(directory) == "running":
-                progress = ArmView(directory).progress
-                if progress is not None:
-                    parts.append(f"{directory.name}: {progress}")
-        if not parts and not self._told:
-            parts = ["starting: importing what the arms need"]
-        text = f"{time.monotonic() - self._started:.0f} s  " + "  |  ".join(parts)
-        self._out.write(f"\r\x1b[K{text[:150]}" if parts else "\r\x1b[K")
-        self._out.flush()
-        self._shown_progress = bool(parts)
-
-    def _line(self, text: str) -> None:
-        self._out.write(("\r\x1b[K" if self._shown_progress else "") + text + "\n")
-        self._out.flush()
-        self._shown_progress = False
+        score = read_arm(arm).score(self._metric)
+        return f"{self._metric}={score:.4f}" if score is not None else ""
 
 
 def announce(session: Session) -> None:
@@ -132,7 +147,8 @@ def _table(result: ExperimentResult) -> object:
         known = verdict.get("verdict") in ("winner", "tie_at_top", "inconclusive")
         mark = "winner" if verdict.get("winner") == group else "best set" if known and group in best else ""
         if group not in verdict["ranking"]:
-            mark = "baseline" if group == verdict.get("baseline") else "reference"
+            is_stage = any(stage.group_name == group for stage in result.stages)
+            mark = "stage" if is_stage else "baseline" if group == verdict.get("baseline") else "reference"
         seeds = sum(1 for row in result.arms if row.group_name == group and row.status == "completed")
         estimate = arm.get("estimate")
         table.add_row(group, str(seeds or 1), f"{estimate:.4f}" if estimate is not None else "-", interval, mark)

@@ -9,7 +9,7 @@ from typing import IO, Any
 from ..errors import RecordError
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
-from ..slurm.view import arm_views, queue_state
+from ..record.queues import arm_views
 from .collect import read_arm
 
 
@@ -93,7 +93,7 @@ def _arm_facts(view: ArmView, metric: str | None) -> dict[str, Any]:
         "attempt": view.attempt,
         "node": view.status.get("node"),
         "job_id": view.status.get("job_id"),
-        "queue": queue_state(view),
+        "queue": view.queue,
         "seconds": seconds,
         "progress": view.progress if view.state == "running" else None,
         "score": read_arm(view).score(metric) if metric and view.state == "completed" else None,

@@ -11,41 +11,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn
-from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
-from omegaconf import DictConfig
 
-from ..record import ArmView
-from .process import supervise, write_exit
-from .session import Session, begin, swept_keys
+from ..record import ArmView, is_running
+from .cancel import end_arm
+from .chain import chains, supervise_chain
+from .launch import GRACE_S, Interrupts
+from .launcher import ArmsLauncher
+from .process import write_exit
+from .session import Session
 from .show import Watch
 
 POLL_S = 0.2
 PARAMETERS = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
 
 
-def supervise_path(directory: str) -> int:
-    """What a submitit job runs: its one argument is the path of an arm's directory."""
-    return supervise(Path(directory))
+def supervise_paths(directories: list[str]) -> int:
+    """What a submitit job runs: its one argument is the path of an arm's directory, or those of a chain's stages."""
+    return supervise_chain([Path(directory) for directory in directories])
 
 
-class SubmititLocalLauncher(LocalLauncher):
+class SubmititLocalLauncher(ArmsLauncher, LocalLauncher):
     """The plugin's launcher with its settings, except that arms travel as directories and results as records."""
-
-    config: DictConfig
-    hydra_context: HydraContext
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        session = begin(self.hydra_context.config_loader, self.config, Path(str(self.config.hydra.sweep.dir)))
-        fixed = list(self.config.hydra.overrides.task)
-        keys = list(dict.fromkeys(key for words in job_overrides for key in swept_keys(words, fixed)))
-        self.run_arms(session, session.prepare(job_overrides, keys))
-        return session.returns()
 
     def run_arms(self, session: Session, directories: Sequence[Path]) -> None:
         """Submit every arm and wait until the last one has ended; never raises for what an arm does."""
@@ -55,18 +42,24 @@ class SubmititLocalLauncher(LocalLauncher):
         executor = submitit.AutoExecutor(cluster="local", folder=str(self.params["submitit_folder"]))
         given = {key: self.params[key] for key in PARAMETERS if self.params.get(key) is not None}
         executor.update_parameters(**given, stderr_to_stdout=bool(self.params.get("stderr_to_stdout")))
-        waiting = {directory: executor.submit(supervise_path, str(directory)) for directory in directories}
+        waiting = {
+            tuple(chain): executor.submit(supervise_paths, [str(stage) for stage in chain])
+            for chain in chains(directories)
+        }
         watch = Watch(directories, (session.record.facts.get("metadata") or {}).get("success_metric"))
-        try:
-            while waiting:
+        with Interrupts() as interrupts:
+            while waiting and not interrupts.caught:
                 time.sleep(POLL_S)
-                for directory in [directory for directory, job in waiting.items() if job.done()]:
-                    del waiting[directory]
-                    self._unheard(directory)
+                for chain in [chain for chain, job in waiting.items() if job.done()]:
+                    del waiting[chain]
+                    for directory in chain:
+                        self._unheard(directory)
                 watch.look()
-        except KeyboardInterrupt:
-            for directory, job in waiting.items():
-                self._cancel(directory, job)
+        for chain, job in waiting.items():
+            self._cancel(chain, job)
+        until = time.monotonic() + GRACE_S
+        while time.monotonic() < until and any(is_running(directory) for chain in waiting for directory in chain):
+            time.sleep(POLL_S)
 
     def _unheard(self, directory: Path) -> None:
         arm = ArmView(directory)
@@ -77,6 +70,11 @@ class SubmititLocalLauncher(LocalLauncher):
                 write_exit(directory, "timeout", f"Timeout: the arm ran longer than its limit ({elapsed:.0f} s)")
 
     @staticmethod
-    def _cancel(directory: Path, job: Any) -> None:
+    def _cancel(chain: Sequence[Path], job: Any) -> None:
         job.cancel()
-        write_exit(directory, "cancelled", "Cancelled: the sweep was interrupted before this arm had ended")
+        for directory in chain:
+            arm = ArmView(directory)
+            if is_running(directory):
+                end_arm(arm, "the sweep was interrupted while this arm ran")
+            elif arm.state != "completed":
+                write_exit(directory, "cancelled", "Cancelled: the sweep was interrupted before this arm ran")

@@ -10,17 +10,24 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
 from .plainly import plainly
 from .plan import Arm
+from .resume import await_elsewhere, resume_in
 from .session import Session, begin
 from .show import announce
 
 
 class ArmsSweeper(BasicSweeper):
     """Hydra's basic sweeper, except that every arm is checked before the first starts and none can end the sweep."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        with plainly():
+            resume_in(config)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Expand the arguments into arms, run them all, and return what each gave."""
@@ -38,10 +45,11 @@ class ArmsSweeper(BasicSweeper):
         OmegaConf.save(self.config, directory / "multirun.yaml")
         announce(session)
         run_arms = getattr(self.launcher, "run_arms", None)
-        if run_arms is not None:
-            run_arms(session, directories)
-        else:
+        if run_arms is None:
             self.launcher.launch(_named(session), initial_job_idx=0)
+        elif directories:
+            run_arms(session, directories)
+        await_elsewhere(session)
         return [session.returns()]
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..registry import algorithms
 from .check import Checker
 from .compose import Composer
+from .dry import EXAMPLES, rendered
 from .open import compose, expand_words
 from .plan import Arm, plan
 from .power import expected_power
 from .session import repeat
-
-EXAMPLES = 2
 
 
 @dataclass
@@ -48,18 +48,13 @@ def validate_words(words: Sequence[str]) -> Report:
 
 
 def _examples(arm: Arm) -> list[str]:
-    """A few training rows as the model will see them, with what it is trained on marked."""
-    from ..training.sft_config import SFTConfig
-
-    algorithm = arm.config.algorithm
-    if not isinstance(algorithm, SFTConfig):
-        return []
-    from ..models import load_tokenizer
-    from ..training.encoding import marked_examples
+    """A few training rows as the model will see them."""
     from ..training.rows import load_rows
 
-    rows = load_rows(arm.config.data)[:EXAMPLES]
-    return list(marked_examples(rows, load_tokenizer(arm.config.model), EXAMPLES, algorithm.encoding()))
+    algorithm = arm.config.algorithm
+    if algorithm.kind not in algorithms.builtin or algorithm.kind == "none":
+        return []
+    return rendered(arm.config, load_rows(arm.config.data, algorithm)[:EXAMPLES])
 
 
 def _text(arms: Sequence[Arm], power: dict[str, Any] | None, examples: Sequence[str]) -> str:

@@ -49,6 +49,25 @@ class Batches:
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
 
+PACKED_TOKENS = 1024
+"""Tokens of a packed row at most, unless an example is longer; the mask grows with the square."""
+
+
+def split_by_packing(members: Sequence[int], lengths: Sequence[int], *, most: int) -> list[list[int]]:
+    """Put a step's examples into rows of at most PACKED_TOKENS and `most` examples: longest first, first that fits."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for member in sorted(members, key=lengths.__getitem__, reverse=True):
+        need = lengths[member]
+        place = next((i for i, room in enumerate(left) if room >= need and len(rows[i]) < most), len(rows))
+        if place == len(rows):
+            rows.append([])
+            left.append(max(PACKED_TOKENS, need))
+        rows[place].append(member)
+        left[place] -= need
+    return rows
+
+
 def split_by_length(members: Sequence[int], lengths: Sequence[int], *, most: int, pass_cost: int) -> list[list[int]]:
     """Cut a step's examples into forward passes so that padding and passes together cost least.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import RunConfig
+from .distributed import ALONE, Ranks
 
 Row = dict[str, Any]
 """One training row: {messages}, {prompt, completion} or {text}."""
@@ -23,6 +24,24 @@ class Recorder(Protocol):
     def progress(self, phase: str, done: int, total: int, **facts: Any) -> None: ...
 
     def event(self, kind: str, **facts: Any) -> None: ...
+
+    def catch_up(self) -> None:
+        """Go on after what a forked process has recorded."""
+        ...
+
+
+class Silent:
+    """Records nothing: what the ranks beside the first one write to."""
+
+    def metrics(self, step: int, values: Mapping[str, float], split: str = "train") -> None: ...
+
+    def checkpoint(self, path: Path, step: int, *, final: bool, **facts: Any) -> None: ...
+
+    def progress(self, phase: str, done: int, total: int, **facts: Any) -> None: ...
+
+    def event(self, kind: str, **facts: Any) -> None: ...
+
+    def catch_up(self) -> None: ...
 
 
 class InLoopEval(Protocol):
@@ -47,6 +66,7 @@ class TrainContext:
         record: where metrics, checkpoints and progress are recorded.
         start_from: checkpoint whose weights training starts from; None: the model itself.
         in_loop: evals of the live model.
+        ranks: the processes that train this arm together, and which one this is.
     """
 
     run: RunConfig
@@ -55,3 +75,4 @@ class TrainContext:
     record: Recorder
     start_from: Path | None = None
     in_loop: Sequence[InLoopEval] = field(default_factory=tuple)
+    ranks: Ranks = ALONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import EvsysError
+from ..record.arm import Cause
 
 
 class TrainingDiverged(EvsysError):
@@ -15,3 +16,14 @@ class TrainingOutOfMemory(EvsysError):
 
 class CheckpointError(EvsysError):
     """A checkpoint that is not what its manifest says."""
+
+
+class RankFailed(EvsysError):
+    """One of an arm's processes failed. The text names it and its error; `arm_cause` is its cause."""
+
+    def __init__(self, text: str, arm_cause: Cause = "user_error") -> None:
+        super().__init__(text, arm_cause)
+        self.arm_cause = arm_cause
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from ..causes import describe
 from .batching import Batches
 from .context import TrainContext
 from .errors import TrainingDiverged
+from .loop_config import LoopConfig
 from .saving import Saver
 from .schedule import multiplier, warmup_steps
-from .sft_config import SFTConfig
-from .stepping import Stepper, StepResult
+from .sharding import brought_together
+from .stepping import Stepper, StepResult, Steps
 from .telemetry import Telemetry
 from .validation import Watch, run_in_loop
 
@@ -33,12 +34,12 @@ class Loop:
         autocast: the context of forward passes.
     """
 
-    config: SFTConfig
+    config: LoopConfig
     context: TrainContext
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batches: Batches
-    stepper: Stepper
+    stepper: Steps
     saver: Saver
     total: int
     autocast: Callable[[], AbstractContextManager[object]]
@@ -72,6 +73,8 @@ class Loop:
             TrainingDiverged, TrainingOutOfMemory, ConfigError
         """
         self.model.train()
+        if self.config.micro_batch_size == "auto" and self.done == 0 and isinstance(self.stepper, Stepper):
+            self._fit_into_memory(self.stepper)
         while self.done < self.total and not self.stopped_early:
             started = time.perf_counter()
             lr = self.config.lr * multiplier(self.config.schedule, self.done, warmup=self._warmup, total=self.total)
@@ -81,11 +84,13 @@ class Loop:
             self.done += 1
             self.telemetry.add(self.done, result, lr, time.perf_counter() - started)
             self._validate()
-            if self.done < self.total and not self.stopped_early and self.saver.is_due(self.done):
+            if self.done < self.total and not self.stopped_early and self.saver.is_due(self.done, self.total):
                 self._save()
 
     def _validate(self) -> None:
-        values = run_in_loop(self.context.in_loop, self.model, self.tokenizer, self.done, self.autocast, self._scored)
+        if not any(self.done % each.every == 0 for each in self.context.in_loop):
+            return
+        values = self._scores()
         better = self.watch.is_better(values, self.done, all_scored=len(self._scored) == len(self.context.in_loop))
         if better and self.watch.config is not None and self.watch.config.keep_best:
             path = self.saver.save_best(self.done, self.model, self.tokenizer)
@@ -95,6 +100,25 @@ class Loop:
             self.context.record.event(
                 "stopped_early", step=self.done, best=self.watch.best, best_step=self.watch.best_step
             )
+
+    def _fit_into_memory(self, stepper: Stepper) -> None:
+        """Passes as large as the memory allows, on the rank that has least of it."""
+        from .memory import fitting_pass
+
+        found = self.context.ranks.gathered(fitting_pass(stepper))
+        stepper.micro_batch_size, facts = min(found, key=lambda pair: pair[0])
+        self.context.record.event("micro_batch_size_found", micro_batch_size=stepper.micro_batch_size, **facts)
+
+    def _scores(self) -> dict[str, float]:
+        """The values of the evals that are due: the first rank scores, the others wait for its values."""
+        ranks, values = self.context.ranks, dict[str, float]()
+        with brought_together(self.model) if ranks.sharded else nullcontext():
+            if ranks.is_first:
+                values = run_in_loop(
+                    self.context.in_loop, self.model, self.tokenizer, self.done, self.autocast, self._scored
+                )
+            values, self._scored = ranks.agreed((values, self._scored))
+        return values
 
     def _save(self) -> None:
         """Write a resumable checkpoint; where that fails (a full disk), training goes on without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import orjson
@@ -22,11 +22,15 @@ CHECKED_ROWS = 20_000
 BUILTIN_TRANSFORMS = "evsys_hydra.training.transforms"
 
 
-def load_rows(data: DataConfig) -> list[Row]:
+def load_rows(data: DataConfig, algorithm: KindConfig | None = None) -> list[Row]:
     """All rows of a data config, ready for an algorithm.
 
+    Args:
+        algorithm: whose rows they are; its `row_problem`, if it has one, says which it takes. None: the shapes in
+            `shapes.ACCEPTED`.
+
     Returns:
-        Rows of the shapes in `shapes.ACCEPTED`, in the source's order unless a transform changes it.
+        The rows, in the source's order unless a transform changes it.
 
     Raises:
         DataError: naming file and line (or item), the field, and what is accepted; up to ten bad rows at once.
@@ -34,22 +38,22 @@ def load_rows(data: DataConfig) -> list[Row]:
     problems = Problems()
     located = _templated(data, read(data, problems), problems)
     problems.raise_if_any()
-    rows = _shaped(located, _transformed(data.transforms, [item.row for item in located]))
+    rows = _shaped(located, _transformed(data.transforms, [item.row for item in located]), algorithm)
     if not rows:
         raise DataError(f"data: no rows are left ({len(located)} before the transforms); there is nothing to train on")
     return rows[: data.limit]
 
 
-def check_data(data: DataConfig) -> list[str]:
+def check_data(data: DataConfig, algorithm: KindConfig | None = None) -> list[str]:
     """Problems of the data that can be found before launch: missing files, malformed lines, fields that are missing.
 
-    Looks at the first `CHECKED_ROWS` rows of a file; does not download from the hub, and runs neither generators nor
-    the user's own transforms.
+    Looks at the first `CHECKED_ROWS` rows; does not download from the hub, and runs neither the user's own generators
+    nor their transforms.
     """
     if data.hub is not None:
         missing = importlib.util.find_spec("datasets") is None
         return [f"data.hub.name={data.hub.name!r}: needs the package `datasets`"] if missing else []
-    if data.generate is not None:
+    if data.generate is not None and data.generate.kind not in registry.datasets.builtin:
         return []
     problems = Problems()
     try:
@@ -60,7 +64,7 @@ def check_data(data: DataConfig) -> list[str]:
         located = _templated(data, head, problems)
         problems.raise_if_any()
         if all(registry.transforms.get(item.kind).module == BUILTIN_TRANSFORMS for item in data.transforms):
-            _shaped(located, _transformed(data.transforms, [item.row for item in located]))
+            _shaped(located, _transformed(data.transforms, [item.row for item in located]), algorithm)
     except DataError as error:
         return [str(error)]
     return []
@@ -99,12 +103,13 @@ def _transformed(transforms: Sequence[KindConfig], rows: list[Row]) -> list[Row]
     return rows
 
 
-def _shaped(located: Sequence[Located], rows: list[Row]) -> list[Row]:
+def _shaped(located: Sequence[Located], rows: list[Row], algorithm: KindConfig | None) -> list[Row]:
     """The rows, if each can be trained on. A row that a transform passed on unchanged keeps its place in the file."""
+    problem_of: Callable[[object], str | None] = getattr(algorithm, "row_problem", row_problem)
     places = {id(item.row): item.where for item in located}
     problems = Problems()
     for number, row in enumerate(rows, start=1):
-        problem = row_problem(row)
+        problem = problem_of(row)
         if problem is not None:
             problems.add(places.get(id(row), f"row {number} after data.transforms"), problem)
     problems.raise_if_any()

@@ -6,8 +6,10 @@ follows from seed and step. So a resumed training gives the same bits as one tha
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ from .checkpoint import (
     step_name,
     write_checkpoint,
 )
+from .distributed import ALONE, Ranks
+from .loop_config import LoopConfig
 from .seeding import restore_rng_state, rng_state
 
 if TYPE_CHECKING:
@@ -29,6 +33,23 @@ if TYPE_CHECKING:
 
 OPTIMIZER, GENERATORS, STATE = "optimizer.pt", "generators.pt", "state.json"
 FINAL, BEST_PREFIX = "final", "best-"
+
+
+def saver_for(config: LoopConfig, directory: Path, config_hash: str, ranks: Ranks = ALONE) -> Saver:
+    """The saver of an arm's directory.
+
+    Args:
+        config_hash: what is trained (`sft.training_hash`).
+    """
+    return Saver(
+        directory / "checkpoints",
+        config_hash,
+        config.save_every_steps,
+        config.save_every_minutes,
+        config.keep_last,
+        ranks,
+        config.save_at,
+    )
 
 
 @dataclass
@@ -40,6 +61,8 @@ class Saver:
         config_hash: what was trained; a checkpoint of something else is never resumed from.
         every_steps, every_minutes: when a resumable checkpoint is due; None: never.
         keep_last: resumable checkpoints kept.
+        at: shares of all steps after which one is due as well.
+        ranks: all of them call what is here, the first one writes.
     """
 
     directory: Path
@@ -47,6 +70,8 @@ class Saver:
     every_steps: int | None
     every_minutes: float | None
     keep_last: int
+    ranks: Ranks = ALONE
+    at: Sequence[float] = ()
     _saved_at: float = field(default_factory=time.monotonic, init=False)
 
     def resumable(self) -> Path | None:
@@ -54,6 +79,9 @@ class Saver:
 
         Removes what comes after it (damaged, or of another config in this directory) and what killed writes left.
         """
+        return self.ranks.agreed(self._resumable() if self.ranks.is_first else None)
+
+    def _resumable(self) -> Path | None:
         newest = newest_complete(self.directory, config_hash=self.config_hash)
         for path in step_checkpoints(self.directory):
             if newest is None or path > newest:
@@ -61,11 +89,12 @@ class Saver:
         remove_unfinished(self.directory)
         return newest
 
-    def is_due(self, done: int) -> bool:
-        """Whether to save after so many steps."""
+    def is_due(self, done: int, total: int) -> bool:
+        """Whether to save after so many of all steps."""
         by_steps = self.every_steps is not None and done % self.every_steps == 0
+        by_steps = by_steps or done in [math.ceil(share * total) for share in self.at]
         by_time = self.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        return by_steps or by_time
+        return self.ranks.agreed(by_steps or by_time)
 
     def save_resumable(
         self,
@@ -78,15 +107,17 @@ class Saver:
         """Write the checkpoint of a step, then remove those that are too old."""
         import torch
 
-        def fill(directory: Path) -> None:
-            model.save_pretrained(directory)
-            tokenizer.save_pretrained(directory)
-            torch.save(optimizer.state_dict(), directory / OPTIMIZER)
-            torch.save(rng_state(), directory / GENERATORS)
+        generators = self.ranks.gathered(rng_state())
+        moments = self._optimizer_state(optimizer)
+
+        def add(directory: Path) -> None:
+            torch.save(moments, directory / OPTIMIZER)
+            torch.save(generators, directory / GENERATORS)
             write_json(directory / STATE, state)
 
-        path = write_checkpoint(self.directory / step_name(done), fill, self._facts(done))
-        keep_newest(self.directory, self.keep_last)
+        path = self._save_model(step_name(done), done, model, tokenizer, add=add)
+        if self.ranks.is_first:
+            keep_newest(self.directory, self.keep_last)
         self.postpone()
         return path
 
@@ -98,15 +129,21 @@ class Saver:
         """Put optimizer and random generators back; the state that was saved."""
         import torch
 
-        optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
-        restore_rng_state(torch.load(path / GENERATORS, map_location="cpu", weights_only=True))
+        moments = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        if self.ranks.sharded:
+            from .sharding import spread_optimizer_state
+
+            moments = spread_optimizer_state(moments, optimizer)
+        optimizer.load_state_dict(moments)
+        generators = torch.load(path / GENERATORS, map_location="cpu", weights_only=True)
+        restore_rng_state(generators[self.ranks.rank])
         state: dict[str, Any] = read_json(path / STATE) or {}
         return state
 
     def save_best(self, done: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
         """Write the best checkpoint so far and remove the one that was."""
         path = self._save_model(f"{BEST_PREFIX}{step_name(done)}", done, model, tokenizer)
-        for old in self.directory.glob(f"{BEST_PREFIX}*"):
+        for old in self.directory.glob(f"{BEST_PREFIX}*") if self.ranks.is_first else ():
             if old != path:
                 shutil.rmtree(old, ignore_errors=True)
         return path
@@ -115,21 +152,59 @@ class Saver:
         """Where the best checkpoint is."""
         return self.directory / f"{BEST_PREFIX}{step_name(step)}"
 
-    def save_final(self, done: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
-        """Write the checkpoint of the finished training."""
-        shutil.rmtree(self.directory / FINAL, ignore_errors=True)  # of an earlier training in this directory
-        return self._save_model(FINAL, done, model, tokenizer)
+    def save_final(
+        self,
+        done: int,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: torch.dtype | None = None,
+    ) -> Path:
+        """Write the checkpoint of the finished training.
+
+        Args:
+            dtype: precision its weights are saved in; None: the one they have.
+        """
+        if self.ranks.is_first:
+            shutil.rmtree(self.directory / FINAL, ignore_errors=True)  # of an earlier training in this directory
+        return self._save_model(FINAL, done, model, tokenizer, dtype)
 
     def finish(self) -> None:
         """Remove the resumable checkpoints; the last ones stay if they were asked for by steps."""
-        keep_newest(self.directory, 0 if self.every_steps is None else self.keep_last)
+        if self.ranks.is_first:
+            keep_newest(self.directory, self.keep_last if self.every_steps or self.at else 0)
 
-    def _save_model(self, name: str, done: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
+    def _optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        if not self.ranks.sharded:
+            return optimizer.state_dict()
+        from .sharding import whole_optimizer_state
+
+        return whole_optimizer_state(optimizer)
+
+    def _save_model(
+        self,
+        name: str,
+        done: int,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: torch.dtype | None = None,
+        add: Callable[[Path], None] = lambda directory: None,
+    ) -> Path:
+        """Write weights, tokenizer and what `add` adds; in the first rank, with the weights of all."""
+        weights: dict[str, Any] = {}
+        if self.ranks.sharded:
+            from .sharding import whole_weights
+
+            weights = {"state_dict": {key: value.to(dtype) for key, value in whole_weights(model).items()}}
+        elif dtype is not None:
+            model = model.to(dtype)  # type: ignore[arg-type]
+
         def fill(directory: Path) -> None:
-            model.save_pretrained(directory)
+            model.save_pretrained(directory, **weights)
             tokenizer.save_pretrained(directory)
+            add(directory)
 
-        return write_checkpoint(self.directory / name, fill, self._facts(done))
+        path = self.directory / name
+        return write_checkpoint(path, fill, self._facts(done)) if self.ranks.is_first else path
 
     def _facts(self, done: int) -> dict[str, Any]:
         return {"step": done, "config_hash": self.config_hash}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,18 @@ from ..results import RunResult
 from .batching import CPU_PASS_COST, GPU_PASS_COST, Batches
 from .context import TrainContext
 from .encoding import Encoded, encode_rows
+from .loop_config import LoopConfig
+from .processes import in_processes
 from .rows import rows_hash
-from .saving import Saver
+from .saving import Saver, saver_for
 from .seeding import set_seed
 from .sft_config import SFTConfig
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .loop import Loop
+    from .stepping import Loss
 
 
 @register_algorithm("sft", config=SFTConfig)
@@ -46,28 +48,28 @@ def train(config: SFTConfig, context: TrainContext) -> RunResult:
     Raises:
         DataError, ConfigError, TrainingDiverged, TrainingOutOfMemory
     """
-    saver = Saver(
-        directory=context.directory / "checkpoints",
-        config_hash=training_hash(config, context),
-        every_steps=config.save_every_steps,
-        every_minutes=config.save_every_minutes,
-        keep_last=config.keep_last,
-    )
+    return in_processes(_train, config, context)
+
+
+def _train(config: SFTConfig, context: TrainContext) -> RunResult:
+    """Train, in this process or in this rank."""
+    saver = saver_for(config, context.directory, training_hash(config, context), context.ranks)
     resumable = saver.resumable()
-    model, tokenizer = _load(context, resumable)
+    model, tokenizer = load_trainable(context, resumable)
     encoded = encode_rows(context.rows, tokenizer, config.encoding(longest_sequence(model, tokenizer)))
     _report_data(context, encoded)
     loop = make_loop(config, context, saver, model, tokenizer, encoded)
     if resumable is not None:
         loop.resume(resumable)
     loop.run()
-    return _finish(loop, encoded)
+    counted = {"n_examples": len(encoded.examples), "n_truncated": encoded.n_truncated, "n_dropped": encoded.n_dropped}
+    return finish(loop, counted)
 
 
-def training_hash(config: SFTConfig, context: TrainContext) -> str:
+def training_hash(config: LoopConfig, context: TrainContext) -> str:
     """What decides the trained weights: model, algorithm, seed, rows and start. Not names, tags or log intervals."""
     settings = config.model_dump(
-        mode="json", exclude={"log_every", "save_every_steps", "save_every_minutes", "keep_last"}
+        mode="json", exclude={"log_every", "save_every_steps", "save_every_minutes", "save_at", "keep_last"}
     )
     parts = {
         "model": context.run.model.model_dump(mode="json"),
@@ -76,6 +78,8 @@ def training_hash(config: SFTConfig, context: TrainContext) -> str:
         "rows": rows_hash(context.rows),
         "start_from": None if context.start_from is None else str(context.start_from),
     }
+    if context.ranks.size > 1:
+        parts["ranks"] = context.ranks.size
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -86,11 +90,16 @@ def longest_sequence(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     return min(known, default=None)
 
 
-def _load(context: TrainContext, resumable: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model that is trained, its seed set before any of its weights is drawn."""
+def load_trainable(context: TrainContext, resumable: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that is trained, its seed set before any of its weights is drawn.
+
+    Args:
+        resumable: a checkpoint of this training; None: its start.
+    """
     import torch
 
     from .adapters import add_adapters, has_adapters
+    from .sharding import shard
 
     run = context.run
     dtype = resolve_dtype(run.model.dtype)
@@ -102,6 +111,9 @@ def _load(context: TrainContext, resumable: Path | None) -> tuple[PreTrainedMode
     model, tokenizer = load_model(run.model, resumable or context.start_from, dtype=weights, trainable=True)
     if run.model.lora is not None and not has_adapters(model):
         model = add_adapters(model, run.model.lora)
+    context.ranks.own_seed(run.seed)
+    if context.ranks.sharded:
+        shard(model)
     return model, tokenizer
 
 
@@ -113,24 +125,50 @@ def make_loop(
     tokenizer: PreTrainedTokenizerBase,
     encoded: Encoded,
 ) -> Loop:
+    """The loop of a supervised fine-tuning."""
+    from .loss import LabelLoss, PackedLoss
+
+    make_loss = PackedLoss if config.packing else LabelLoss
+    loss = make_loss(model, encoded.examples, pad_id=tokenizer.pad_token_id or 0)
+    lengths = [len(example.ids) for example in encoded.examples]
+    return loop_for(config, context, saver, model, tokenizer, loss, lengths, packed=config.packing)
+
+
+def loop_for(
+    config: LoopConfig,
+    context: TrainContext,
+    saver: Saver,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    loss: Loss,
+    lengths: list[int],
+    *,
+    packed: bool = False,
+) -> Loop:
+    """The loop that minimizes a loss over examples of these lengths, in tokens.
+
+    Args:
+        packed: the loss takes examples behind each other in a row.
+    """
     from .loop import Loop
-    from .loss import LabelLoss
     from .optimizer import make_optimizer
     from .stepping import Stepper
 
     if config.gradient_checkpointing:
         _recompute_activations(model)
-    batches = Batches(len(encoded.examples), config.batch_size, context.run.seed)
-    autocast = _autocast(context, model)
+    batches = Batches(len(lengths), config.batch_size, context.run.seed)
+    autocast = autocast_for(context, model)
     stepper = Stepper(
-        loss=LabelLoss(model, encoded.examples, pad_id=tokenizer.pad_token_id or 0),
+        loss=loss,
         optimizer=make_optimizer(model, lr=config.lr, weight_decay=config.weight_decay, betas=config.betas),
-        lengths=[len(example.ids) for example in encoded.examples],
+        lengths=lengths,
         pass_cost=CPU_PASS_COST if device().type == "cpu" else GPU_PASS_COST,
-        micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size),
+        micro_batch_size=config.largest_pass,
         max_grad_norm=config.max_grad_norm,
         autocast=autocast,
         on_halved=lambda size: context.record.event("out_of_memory_retried", micro_batch_size=size),
+        ranks=context.ranks,
+        packed=packed,
     )
     total = config.max_steps or math.ceil(config.epochs * batches.steps_per_epoch)
     return Loop(config, context, model, tokenizer, batches, stepper, saver, total, autocast)
@@ -142,7 +180,7 @@ def _recompute_activations(model: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _autocast(context: TrainContext, model: PreTrainedModel) -> Callable[[], AbstractContextManager[object]]:
+def autocast_for(context: TrainContext, model: PreTrainedModel) -> Callable[[], AbstractContextManager[object]]:
     """Bfloat16 arithmetic over float32 weights, where the config's precision is bfloat16."""
     import torch
 
@@ -163,23 +201,24 @@ def _report_data(context: TrainContext, encoded: Encoded) -> None:
     )
 
 
-def _finish(loop: Loop, encoded: Encoded) -> RunResult:
-    """Save the final checkpoint; the run's result."""
+def finish(loop: Loop, counted: Mapping[str, float]) -> RunResult:
+    """Save the final checkpoint; the run's result.
+
+    Args:
+        counted: the algorithm's own figures of its data.
+    """
     watch, run = loop.watch, loop.context.run
     if watch.config is not None and watch.config.keep_best and watch.best_step is not None:
         checkpoint, step = loop.saver.best(watch.best_step), watch.best_step
     else:
-        dtype: torch.dtype = resolve_dtype(run.model.dtype)
-        model = loop.model if run.model.lora is not None else loop.model.to(dtype)  # type: ignore[arg-type]
-        checkpoint, step = loop.saver.save_final(loop.done, model, loop.tokenizer), loop.done
+        dtype = resolve_dtype(run.model.dtype) if run.model.lora is None else None
+        checkpoint, step = loop.saver.save_final(loop.done, loop.model, loop.tokenizer, dtype), loop.done
     loop.context.record.checkpoint(checkpoint, step, final=True)
     loop.saver.finish()
     figures = {
         **loop.telemetry.final(),
         "steps": float(loop.done),
-        "n_examples": float(len(encoded.examples)),
-        "n_truncated": float(encoded.n_truncated),
-        "n_dropped": float(encoded.n_dropped),
+        **{name: float(value) for name, value in counted.items()},
     }
     extras = {
         "steps": loop.done,

@@ -44,27 +44,36 @@ def row_problem(row: object) -> str | None:
 def _text_problem(row: Row, field: str, *, empty: bool = True) -> str | None:
     value = row[field]
     if not isinstance(value, str):
-        return f"{field}: must be a string, not {_shown(value)}"
+        return f"{field}: must be a string, not {shown(value)}"
     return None if value or empty else f"{field}: is empty, so there is nothing to learn"
 
 
 def _messages_problem(messages: object) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return f"messages: must be a list of {{role, content}}, not {_shown(messages)}"
-    for place, message in enumerate(messages):
-        where = f"messages[{place}]"
-        if not isinstance(message, dict):
-            return f"{where}: must be an object {{role, content}}, not {_shown(message)}"
-        if message.get("role") not in ROLES:
-            return f"{where}.role: must be one of {', '.join(ROLES)}, not {_shown(message.get('role'))}"
-        content = message.get("content")
-        if not isinstance(content, str | list) and not (content is None and message.get("tool_calls")):
-            return f"{where}.content: must be a string, not {_shown(content)}"
+    if problem := chat_problem(messages):
+        return f"messages{problem}"
+    assert isinstance(messages, list)
     if not any(message["role"] == "assistant" for message in messages):
         return "messages: has no assistant message, so there is nothing to learn"
     return None
 
 
-def _shown(value: object) -> str:
+def chat_problem(messages: object) -> str | None:
+    """What keeps a value from being a chat, to be put after its field's name; None: nothing."""
+    if not isinstance(messages, list) or not messages:
+        return f": must be a list of {{role, content}}, not {shown(messages)}"
+    for place, message in enumerate(messages):
+        where = f"[{place}]"
+        if not isinstance(message, dict):
+            return f"{where}: must be an object {{role, content}}, not {shown(message)}"
+        if message.get("role") not in ROLES:
+            return f"{where}.role: must be one of {', '.join(ROLES)}, not {shown(message.get('role'))}"
+        content = message.get("content")
+        if not isinstance(content, str | list) and not (content is None and message.get("tool_calls")):
+            return f"{where}.content: must be a string, not {shown(content)}"
+    return None
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its type, and its beginning."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -157,14 +157,14 @@ def _objects(prefix: str, rows: list[Row], problems: Problems) -> Iterator[Locat
 
 def _read_hub(hub: HubData) -> Iterator[Located]:
     try:
-        import datasets  # not needed for any other source
+        from datasets.load import load_dataset  # not needed for any other source
     except ImportError as error:
         raise DataError(
             f"data.hub.name={hub.name!r}: needs the package `datasets` (pip install datasets), or save the rows to a "
             "file and use data.path"
         ) from error
     try:
-        rows = datasets.load_dataset(hub.name, hub.config, split=hub.split)
+        rows = load_dataset(hub.name, hub.config, split=hub.split)
     except Exception as error:  # the package raises dozens of kinds; the user needs the dataset's name
         raise DataError(
             f"data.hub: cannot load {hub.name!r} (config {hub.config!r}, split {hub.split!r}): "

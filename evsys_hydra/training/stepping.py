@@ -7,12 +7,13 @@ that runs out of memory is tried again in passes of half the size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from .batching import split_by_length
+from .batching import split_by_length, split_by_packing
+from .distributed import ALONE, Ranks
 from .errors import TrainingOutOfMemory
 from .seeding import restore_rng_state, rng_state
 
@@ -32,6 +33,21 @@ class Loss(Protocol):
         """The summed loss of some examples."""
         ...
 
+    def figures(self, members: Sequence[int]) -> Mapping[str, float]:
+        """What else there is to say of the last passes over these examples: name -> mean; empty: nothing."""
+        ...
+
+
+class Steps(Protocol):
+    """What the loop asks to make its steps; `Stepper` is the plain one."""
+
+    micro_batch_size: int
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+
+    def step(self, members: Sequence[int], lr: float) -> StepResult: ...
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -42,12 +58,14 @@ class StepResult:
         weight: what it is a sum over.
         tokens: tokens seen.
         grad_norm: norm of the gradients before clipping.
+        figures: what else the algorithm says of it.
     """
 
     loss_sum: float
     weight: int
     tokens: int
     grad_norm: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -68,6 +86,8 @@ class Stepper:
         max_grad_norm: gradients are scaled down to this norm; None: not.
         autocast: the context of forward passes.
         on_halved: told the new micro_batch_size.
+        ranks: who makes the steps together with this process.
+        packed: a pass is a row of examples behind each other, not one of padded examples of similar length.
     """
 
     loss: Loss
@@ -78,6 +98,8 @@ class Stepper:
     max_grad_norm: float | None
     autocast: Callable[[], AbstractContextManager[object]]
     on_halved: Callable[[int], None]
+    ranks: Ranks = ALONE
+    packed: bool = False
 
     def step(self, members: Sequence[int], lr: float) -> StepResult:
         """One step on some examples; not applied if loss or gradients are not finite.
@@ -88,10 +110,11 @@ class Stepper:
         import torch
 
         tokens, weight = self.loss.sizes(members)
-        loss_sum = self._gradients(members, weight)
+        loss_sum = self.ranks.sum_gradients(self._parameters(), self._gradients(members, weight))
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm or math.inf)
+        norm = norm.full_tensor() if self.ranks.sharded else norm  # type: ignore[attr-defined]
         summed, grad_norm = torch.stack([loss_sum, norm.float()]).tolist()  # one wait for the device
-        result = StepResult(summed, weight, tokens, grad_norm)
+        result = StepResult(summed, weight, tokens, grad_norm, self.loss.figures(members))
         if result.finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
@@ -100,9 +123,16 @@ class Stepper:
         return result
 
     def _gradients(self, members: Sequence[int], weight: int) -> Tensor:
-        """Fill the gradients; the summed loss. Out of memory: again in smaller passes, with the same random numbers."""
+        """Fill the gradients of this rank's share; the summed loss.
+
+        Out of memory: again in smaller passes, with the same random numbers. (Not where every pass is made together
+        with other ranks.)
+        """
         import torch
 
+        if self.ranks.sharded:
+            return self._accumulate_sharded(members, weight)
+        members = self.ranks.share(members, self.lengths)
         state = rng_state()
         while True:
             try:
@@ -122,6 +152,12 @@ class Stepper:
 
     def _too_large(self, members: Sequence[int], error: BaseException) -> TrainingOutOfMemory:
         longest = max(self.lengths[member] for member in members)
+        if self.ranks.sharded:
+            return TrainingOutOfMemory(
+                f"a pass of up to {self.micro_batch_size} examples of up to {longest} tokens does not fit into memory "
+                f"({error}). Set a smaller algorithm.micro_batch_size, lower algorithm.max_length, or set "
+                "algorithm.gradient_checkpointing=true"
+            )
         return TrainingOutOfMemory(
             f"one example of up to {longest} tokens does not fit into memory ({error}). Lower algorithm.max_length, "
             "set algorithm.gradient_checkpointing=true, or train adapters (model=lora)"
@@ -131,12 +167,40 @@ class Stepper:
         import torch
 
         total = torch.zeros((), device=self._parameters()[0].device)
-        for part in split_by_length(members, self.lengths, most=self.micro_batch_size, pass_cost=self.pass_cost):
+        for part in self._passes(members):
             with self.autocast():
                 loss = self.loss(part)
             (loss / weight).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _accumulate_sharded(self, members: Sequence[int], weight: int) -> Tensor:
+        """As many passes on every rank: each brings weights together and spreads gradients, which takes all ranks.
+
+        FSDP takes the mean over the ranks, so the loss is multiplied by their number.
+        """
+        import torch
+
+        ranks = self.ranks
+        shares = [self._passes(ranks.share(members, self.lengths, rank)) for rank in range(ranks.size)]
+        own = shares[ranks.rank]
+        total = torch.zeros((), device=self._parameters()[0].device)
+        try:
+            for place in range(max(map(len, shares))):
+                with self.autocast():
+                    loss = self.loss(own[place]) if place < len(own) else 0.0 * self.loss(members[:1])
+                (loss * (ranks.size / weight)).backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise self._too_large(members, error) from error
+            raise
+        return total
+
+    def _passes(self, members: Sequence[int]) -> list[list[int]]:
+        if self.packed:
+            return split_by_packing(members, self.lengths, most=self.micro_batch_size)
+        return split_by_length(members, self.lengths, most=self.micro_batch_size, pass_cost=self.pass_cost)
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]

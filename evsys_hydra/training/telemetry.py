@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class Telemetry:
     """In steps: without in-loop evals and checkpoints."""
     loss_sum: float = 0.0
     weight: int = 0
-    _last: deque[tuple[float, int]] = field(init=False)
+    _last: deque[tuple[float, int, Mapping[str, float]]] = field(init=False)
     _since: list[StepResult] = field(default_factory=list, init=False)
     _since_seconds: float = field(default=0.0, init=False)
     _shown: float = field(default=0.0, init=False)
@@ -55,7 +56,7 @@ class Telemetry:
         self.seconds += seconds
         self.loss_sum += result.loss_sum
         self.weight += result.weight
-        self._last.append((result.loss_sum, result.weight))
+        self._last.append((result.loss_sum, result.weight, result.figures))
         self._since.append(result)
         self._since_seconds += seconds
         if done % self.log_every == 0 or done == self.total:
@@ -72,6 +73,7 @@ class Telemetry:
             "grad_norm": self._since[-1].grad_norm,
             "tokens": float(self.tokens),
             "tokens_per_s": tokens / max(self._since_seconds, 1e-9),
+            **mean_figures([result.figures for result in self._since]),
         }
         self.record.metrics(done, values)
         self._since.clear()
@@ -80,11 +82,12 @@ class Telemetry:
     def final(self) -> dict[str, float]:
         """The run's figures: train_loss (token mean of the last tenth), train_loss_mean (of all steps), tokens, ..."""
         return {
-            "train_loss": sum(loss for loss, _ in self._last) / max(1, sum(weight for _, weight in self._last)),
+            "train_loss": sum(loss for loss, _, _ in self._last) / max(1, sum(weight for _, weight, _ in self._last)),
             "train_loss_mean": self.loss_sum / max(1, self.weight),
             "tokens": float(self.tokens),
             "train_seconds": self.seconds,
             "tokens_per_s": self.tokens / max(self.seconds, 1e-9),
+            **mean_figures([figures for _, _, figures in self._last]),
         }
 
     def state(self) -> dict[str, Any]:
@@ -95,7 +98,7 @@ class Telemetry:
             "loss_sum": self.loss_sum,
             "weight": self.weight,
             "last": list(self._last),
-            "since": [[r.loss_sum, r.weight, r.tokens, r.grad_norm] for r in self._since],
+            "since": [[r.loss_sum, r.weight, r.tokens, r.grad_norm, dict(r.figures)] for r in self._since],
             "since_seconds": self._since_seconds,
         }
 
@@ -103,6 +106,13 @@ class Telemetry:
         """Go on from a checkpoint."""
         self.tokens, self.seconds = state["tokens"], state["seconds"]
         self.loss_sum, self.weight = state["loss_sum"], state["weight"]
-        self._last.extend((loss, weight) for loss, weight in state["last"])
+        self._last.extend((loss, weight, figures) for loss, weight, figures in state["last"])
         self._since = [StepResult(*values) for values in state["since"]]
         self._since_seconds = state["since_seconds"]
+
+
+def mean_figures(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every figure over the steps that have it."""
+    names = dict.fromkeys(name for figures in steps for name in figures)
+    found = {name: [figures[name] for figures in steps if name in figures] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}

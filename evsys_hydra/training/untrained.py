@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..config import KindConfig
 from ..models import model_source
@@ -14,6 +14,7 @@ from .context import TrainContext
 class UntrainedConfig(KindConfig):
     """Settings of `none`: there are none."""
 
+    in_processes: ClassVar[bool] = True
     kind: Literal["none"] = "none"
 
 

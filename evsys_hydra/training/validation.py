@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .context import InLoopEval
+from .loop_config import EarlyStopping
 from .seeding import undisturbed
-from .sft_config import EarlyStopping
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

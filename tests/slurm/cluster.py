@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 
 NODES = 4
 CPUS = 8
+GPUS = 2
 HOSTS = Path("/etc/hosts")
 HOSTS_MARK = "# evsys_hydra test cluster"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "srun")
@@ -100,15 +102,37 @@ class Cluster:
         for node in self.nodes:
             self.kill_node(node)
         for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
-            process = self.processes.pop(name, None)
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            self._end(name)
         self._unname_nodes()
+
+    def stop_controller(self) -> None:
+        """What an update of SLURM does: slurmctld saves its state and is gone; jobs run on."""
+        self._end("slurmctld")
+
+    def start_controller(self) -> None:
+        """Start slurmctld again, with the state that it saved."""
+        self._run("slurmctld", "slurmctld", "-D")
+        self.wait_for(lambda: self.call("scontrol", "ping").returncode == 0, "slurmctld")
+
+    def stop_database_daemon(self) -> None:
+        self._end("slurmdbd")
+
+    def start_database_daemon(self) -> None:
+        self._run("slurmdbd", "slurmdbd", "-D")
+        self.wait_for(lambda: self.call("sacctmgr", "-n", "show", "cluster").returncode == 0, "slurmdbd")
+
+    def set_prolog(self, script: str | None) -> None:
+        """Have the nodes run a script before each job (None: none), and take drained nodes back."""
+        path, config = self.directory / "prolog", self.directory / "slurm.conf"
+        lines = [line for line in config.read_text().splitlines() if not line.startswith("Prolog=")]
+        if script is not None:
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+            lines.insert(0, f"Prolog={path}")
+        config.write_text("\n".join(lines) + "\n")
+        self.call("scontrol", "reconfigure")
+        self.call("scontrol", "update", f"NodeName={','.join(self.nodes)}", "State=RESUME")
+        self.wait_for(lambda: self.idle_nodes() == NODES, "the nodes")
 
     def start_node(self, node: str) -> None:
         """Start the slurmd of a node (again)."""
@@ -151,6 +175,16 @@ class Cluster:
                 logs = "\n".join(f"{name}:\n{self._log_tail(name)}" for name in dead or self.processes)
                 raise RuntimeError(f"waited {seconds:.0f} s for {what}; ended: {dead or 'no daemon'}\n{logs}")
             time.sleep(0.1)
+
+    def _end(self, name: str) -> None:
+        process = self.processes.pop(name, None)
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -247,6 +281,7 @@ class Cluster:
             "OverTimeLimit=0",
             "InactiveLimit=0",
             f"AccountingStorageType={storage}",
+            "GresTypes=gpu",
         ]
         if self.accounting:
             lines += ["AccountingStorageHost=127.0.0.1", f"AccountingStoragePort={self._ports[2]}"]
@@ -261,6 +296,7 @@ class Cluster:
             dbd.chmod(0o600)
         lines += [
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=8000"
+            f" Gres=gpu:{GPUS}"
             for node, port in zip(self.nodes, self._ports[3:], strict=True)
         ]
         every = f"{self.name}[1-{NODES}]"
@@ -269,6 +305,9 @@ class Cluster:
             f"PartitionName=urgent Nodes={every} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
         ]
         (where / "slurm.conf").write_text("\n".join(lines) + "\n")
+        for number in range(GPUS):
+            os.mknod(where / f"nvidia{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        (where / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={where}/nvidia[0-{GPUS - 1}]\n")
 
     def _name_nodes(self) -> None:
         start = "" if HOSTS.read_text().endswith("\n") else "\n"

@@ -17,17 +17,31 @@ STEPS = ("algorithm=steps", "algorithm.steps=12", "algorithm.seconds=0.5")
 def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(plain)
     sweep.start(
-        f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "+hydra.launcher.additional_parameters.spread-job=true"
+        f"hydra.sweep.dir={sweep.directory}",
+        "lr=1,2",
+        *STEPS,
+        "algorithm.steps=60",
+        "+hydra.launcher.additional_parameters.spread-job=true",
     )
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3 and step(sweep, "lr=2") >= 3, "some steps")
     node = sweep.read("lr=1", "status.json")["node"]
     on_it = [arm for arm in ("lr=1", "lr=2") if sweep.read(arm, "status.json")["node"] == node]
+    final = sweeps(plain, "final")  # beside it one that may not be run again
+    final.start(
+        f"hydra.sweep.dir={final.directory}",
+        "lr=1,2",
+        *STEPS,
+        "algorithm.steps=1000",
+        f"+hydra.launcher.additional_parameters={{no-requeue:true,nodelist:{node}}}",
+    )
+    final.wait_for(lambda: step(final, "lr=2") >= 1, "some steps")
     plain.kill_node(node)
     try:
-        ended = sweep.end(120)
+        ended, lost = sweep.end(120), final.end(120)
     finally:
         plain.start_node(node)
     assert ended.returncode == 0, ended.stderr
+    assert lost.returncode == 1 and final.causes() == {"lr=1": "node_failure", "lr=2": "node_failure"}
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
     for arm in on_it:
         first, second = sweep.began_at(arm)

@@ -81,6 +81,23 @@ def test_detached(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
 
 
+def test_the_command_again(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    """resume=DIR: what is queued, running or completed is left alone; what is missing and what is new is submitted."""
+    sweep = sweeps(plain)
+    words = ("lr=1,2", "algorithm.do=complete,raise", "algorithm.seconds=4")
+    sweep.run(*words, "hydra.launcher.detach=true", seconds=60)
+    again = sweep.start(*words, f"resume={sweep.directory}").end()
+    assert "0 completed, 4 queued or running, 0 to run" in again.stderr, again.stderr
+    assert again.returncode == 0 and not sweep.submission(2)
+    sweep.wait_for(sweep.conclusion, "the conclusion")
+    before = {lr: sweep.read(f"do=complete,lr={lr}", "status.json") for lr in (1, 2)}
+    last = sweep.start("lr=1,2,3", "algorithm.do=complete", "algorithm.seconds=4", f"resume={sweep.directory}").end()
+    assert last.returncode == 0 and "2 completed, 0 queued or running, 1 to run" in last.stderr, last.stderr
+    assert {lr: sweep.read(f"do=complete,lr={lr}", "status.json") for lr in (1, 2)} == before
+    assert len(sweep.submission(2)["tasks"]) == 1
+    assert sweep.conclusion()["generation"] == 2 and len(sweep.causes()) == 5
+
+
 def test_two_sweeps_do_not_mix(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     both = [sweeps(plain, name) for name in ("one", "two")]
     for sweep, lr in zip(both, ("lr=1,2", "lr=3,4"), strict=True):

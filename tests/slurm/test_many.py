@@ -40,6 +40,33 @@ def test_ranks(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
         assert plain.job_state(f"{sweep.submission()['chunks'][0]['job']}_{index}") == "FAILED"
 
 
+def test_ranks_of_one_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    ended = sweep.run("lr=1", "algorithm=ranked", "algorithm.failing_rank=-1,1", "hydra.launcher.tasks_per_node=2")
+    assert ended.returncode == 0, ended.stderr
+    arms = sweep.conclusion()["arms"]
+    assert arms["failing_rank=-1"]["metrics"]["total"] == 3.0
+    assert arms["failing_rank=1"]["error"] == "Rank 1: ValueError: rank 1 does not work"
+
+
+def test_gpus(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    """Each of the arms that share a job is handed one of its GPUs; an arm of its own gets all that its job has."""
+    several, alone = sweeps(plain), sweeps(plain, "alone")
+    for sweep, words in ((several, ("hydra.launcher.arms_per_job=4",)), (alone, ())):
+        ended = sweep.run("lr=1,2,3,4", "hydra.launcher.gpus_per_node=2", "algorithm.seconds=0.5", *words)
+        assert ended.returncode == 0, ended.stderr
+    shared = [gpus(several, f"lr={lr}") for lr in (1, 2, 3, 4)]
+    assert sorted(set(shared)) == ["0", "1"] and shared[:2] in (["0", "1"], ["1", "0"])
+    assert {gpus(alone, f"lr={lr}") for lr in (1, 2, 3, 4)} == {"0,1"}
+
+
+def gpus(sweep: Sweep, arm: str) -> str:
+    """CUDA_VISIBLE_DEVICES as the arm's process had it."""
+    events = map(json.loads, (sweep.arm(arm) / "events.jsonl").read_text().splitlines())
+    provenance = next(event for event in events if event["kind"] == "provenance")
+    return str(provenance["environment"]["CUDA_VISIBLE_DEVICES"])
+
+
 def test_several_arms_in_a_job(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(plain)
     kinds = ("complete", "raise", "os_exit", "kill", "memory")

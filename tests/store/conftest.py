@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from evsys_hydra.dashboard.keys import hash_key
 from evsys_hydra.dashboard.server import create_app
 from evsys_hydra.store.gateway import GatewayStore
 from evsys_hydra.store.local import LocalStore
+from evsys_hydra.store.postgres import PostgresStore
 from evsys_hydra.store.protocol import BulkStore
 
+from .postgres import PASSWORD, Server, missing
 from .servers import KEY, serving
 
 
@@ -30,9 +33,36 @@ def local(tmp_path: Path) -> Iterator[LocalStore]:
     store.close()
 
 
-@pytest.fixture(params=["local", "local in safe mode", "gateway"])
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A real PostgreSQL; where there can be none, tests are skipped with the reason, in CI they fail."""
+    reason = missing()
+    if reason is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no PostgreSQL in CI: {reason}")
+        pytest.skip(reason)
+    server = Server()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new database; its password is in the environment."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    return postgres_server.database()
+
+
+@pytest.fixture(params=["local", "local in safe mode", "gateway", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BulkStore]:
     """Every store that keeps records, as the shared contract test sees it."""
+    if request.param == "postgres":
+        database = PostgresStore(request.getfixturevalue("postgres_url"))
+        yield database
+        database.close()
+        return
     behind = LocalStore(tmp_path / "contract.db", safe_mode=request.param == "local in safe mode")
     if request.param != "gateway":
         yield behind

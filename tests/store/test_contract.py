@@ -1,4 +1,4 @@
-"""One contract, held by every store that keeps records: local, local in safe mode, and the gateway over HTTP."""
+"""One contract, held by every store that keeps records: local, in safe mode too, PostgreSQL, and the gateway."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from evsys_hydra.store import BulkStore, EvsysStore, MetricPoint, UnknownId
 from evsys_hydra.store.gateway import GatewayStore
 from evsys_hydra.store.local import LocalStore
 from evsys_hydra.store.none import NoneStore
+from evsys_hydra.store.postgres import PostgresStore
 
 
 def test_projects_and_goals(store: BulkStore) -> None:
@@ -196,7 +197,7 @@ def test_text_is_only_text(store: BulkStore) -> None:
 
 
 def test_every_store_has_every_operation() -> None:
-    for kind in (LocalStore, GatewayStore, NoneStore):
+    for kind in (LocalStore, PostgresStore, GatewayStore, NoneStore):
         for name in NAMES:
             wanted = inspect.signature(getattr(EvsysStore, name)).parameters
             found = inspect.signature(getattr(kind, name)).parameters

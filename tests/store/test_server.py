@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from evsys_hydra.dashboard.keys import Member, add_key, hash_key, load_keys, member_of, new_key, remove_key
-from evsys_hydra.dashboard.server import create_app, serve
+from evsys_hydra.dashboard.open import serve_store
+from evsys_hydra.dashboard.server import create_app
 from evsys_hydra.errors import ConfigError
 from evsys_hydra.store.local import LocalStore
 
@@ -205,9 +206,9 @@ def test_only_hashes_of_keys_are_compared() -> None:
 
 def test_the_world_needs_keys(local: LocalStore) -> None:
     with pytest.raises(ConfigError, match=r"0\.0\.0\.0 can be reached from other machines"):
-        serve(local, host="0.0.0.0")
+        serve_store(local, host="0.0.0.0")
     with pytest.raises(ConfigError):
-        serve(local, host="192.168.1.5", keys={})
+        serve_store(local, host="192.168.1.5", keys={})
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

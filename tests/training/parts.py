@@ -10,6 +10,7 @@ from typing import Any
 from evsys_hydra import registry
 from evsys_hydra.config import LoraConfig, ModelConfig, RunConfig, typed
 from evsys_hydra.demo import MODEL_DIR
+from evsys_hydra.inference.local import LocalInference
 from evsys_hydra.record import ArmRecord
 from evsys_hydra.record.files import read_lines
 from evsys_hydra.results import RunResult
@@ -71,6 +72,7 @@ def make_context(
         group=directory.name,
         seed=seed,
         model=ModelConfig(name=str(model), lora=lora, **model_settings),
+        inference=LocalInference(),
         tags=[],
     )
     return TrainContext(run, rows, directory, ArmRecord(directory), start_from, in_loop)
@@ -79,6 +81,16 @@ def make_context(
 def run_sft(directory: Path, model: Path | str, settings: dict[str, Any] | None = None, **context: Any) -> RunResult:
     """Train and give the result."""
     result: RunResult = train(sft_config(**settings or {}), make_context(directory, model, **context))
+    return result
+
+
+def run_kind(
+    kind: str, directory: Path, model: Path | str, settings: dict[str, Any] | None = None, **context: Any
+) -> RunResult:
+    """Train by any algorithm and give the result."""
+    entry = registry.algorithms.get(kind)
+    config = typed(registry.algorithms, {"kind": kind, "lr": 1e-3, "max_steps": 6, "batch_size": 4, **(settings or {})})
+    result: RunResult = entry.target(config, make_context(directory, model, **context))
     return result
 
 

@@ -99,6 +99,13 @@ def test_resumable_checkpoints_go_when_training_is_done_unless_asked_for(tiny: P
 
 
 @pytest.mark.model
+def test_checkpoints_at_shares_of_the_steps(tiny: Path, tmp_path: Path) -> None:
+    run_sft(tmp_path / "a", tiny, {"save_at": [0.25, 0.5], "keep_last": 2})
+    left = sorted(path.name for path in (tmp_path / "a" / "checkpoints").iterdir())
+    assert left == ["final", "step-00000002", "step-00000003"]
+
+
+@pytest.mark.model
 def test_another_config_in_the_same_directory_starts_afresh(tiny: Path, tmp_path: Path) -> None:
     run_sft(tmp_path / "arm", tiny, {"save_every_steps": 2, "keep_last": 2})
     run_sft(tmp_path / "arm", tiny, {"save_every_steps": 5, "lr": 2e-3})

@@ -1,4 +1,4 @@
-"""The SQLite file: connections, transactions, migrations, and records in and out of tables.
+"""The SQLite file: connections, transactions, migrations.
 
 One connection a thread, short transactions that wait for each other (10 s), WAL on a local disk, a rollback journal
 on network file systems. Every transaction is on the disk when it returns.
@@ -10,27 +10,22 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
-
-import orjson
 
 from ...errors import StoreError
-from ...record.files import to_json
 from ..errors import BadRequest, UnknownId, Unreachable
-from ..protocol import Record
 from .filesystem import is_network
-from .schema import MIGRATIONS, Table
+from .records import Records, from_json, insert_sql, insert_values, now
+from .schema import MIGRATIONS
 
 BUSY_SECONDS = 10.0
-FIXED = ("id", "project_id", "experiment_id", "run_id", "created_at")
+__all__ = ["Database", "from_json", "insert_sql", "insert_values", "migrate", "now"]
 
 
-class Database:
+class Database(Records):
     """An SQLite file with the store's tables.
 
     Args:
@@ -111,59 +106,6 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path}: {error}") from error
 
-    # -- records ---------------------------------------------------------------------------------------------------
-
-    def put(self, table: Table, record: Mapping[str, Any], id: str | None = None) -> Record:
-        """Add a record; if its id is there already, nothing is changed and what is there is given back."""
-        made = {"id": id or uuid4().hex, **record, "created_at": now()}
-        with self.transaction() as connection:
-            done = connection.execute(insert_sql(table), insert_values(table, made))
-            if done.rowcount == 1:
-                return made
-        found = self.get(table, made["id"])
-        assert found is not None
-        return found
-
-    def get(self, table: Table, id: str) -> Record | None:
-        """The record of an id."""
-        rows = self.select(f"SELECT data FROM {table.name} WHERE id = ?", (id,))
-        return from_json(rows[0][0]) if rows else None
-
-    def patch(self, table: Table, id: str, patch: Mapping[str, Any]) -> Record:
-        """Set fields of a record.
-
-        Raises:
-            UnknownId: no such record.
-            BadRequest: a field that says where the record belongs.
-        """
-        with self.transaction() as connection:
-            row = connection.execute(f"SELECT data FROM {table.name} WHERE id = ?", (id,)).fetchone()
-            if row is None:
-                raise UnknownId(f"no {table.what} {id!r} here")
-            old = from_json(row[0])
-            if fixed := [key for key in FIXED if key in patch and patch[key] != old.get(key)]:
-                raise BadRequest(f"{fixed[0]} of a {table.what} cannot be changed")
-            record = {**old, **patch}
-            record["updated_at"] = now()
-            columns = "".join(f", {key} = ?" for key in table.keys)
-            values = [record.get(key) for key in table.keys]
-            connection.execute(
-                f"UPDATE {table.name} SET data = ?{columns} WHERE id = ?", (to_json(record).decode(), *values, id)
-            )
-        return record
-
-    def all(self, table: Table, **where: Any) -> list[Record]:
-        """The records whose key columns have these values, in order of arrival; None stands for any value."""
-        given = {key: value for key, value in where.items() if value is not None}
-        condition = " AND ".join(f"{key} = ?" for key in given) or "1"
-        rows = self.select(f"SELECT data FROM {table.name} WHERE {condition} ORDER BY n", tuple(given.values()))
-        return [from_json(row[0]) for row in rows]
-
-    def delete(self, table: Table, id: str) -> bool:
-        """Remove a record and all that belongs to it; False if it was not there."""
-        with self.transaction() as connection:
-            return connection.execute(f"DELETE FROM {table.name} WHERE id = ?", (id,)).rowcount == 1
-
 
 class _Connected:
     """A connection that is closed when its thread ends."""
@@ -175,28 +117,6 @@ class _Connected:
     def __del__(self) -> None:
         if self.pid == os.getpid():  # a forked child must leave its parent's connection alone
             self.connection.close()
-
-
-def insert_sql(table: Table) -> str:
-    """Adds a row unless its id is there."""
-    names = ", ".join(("id", *table.keys, "data"))
-    marks = ", ".join("?" * (len(table.keys) + 2))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"
-
-
-def insert_values(table: Table, record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The values of `insert_sql`."""
-    return (record["id"], *(record.get(key) for key in table.keys), to_json(record).decode())
-
-
-def from_json(text: str) -> Any:
-    """What `to_json` made."""
-    return orjson.loads(text)
-
-
-def now() -> str:
-    """The time as records carry it: ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Datasets and benchmarks, and their rows, in SQLite: one table, told apart by `kind`."""
+"""Datasets and benchmarks, and their rows, in SQL: one table, told apart by `kind`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from ...record.files import to_json
 from ..errors import UnknownId
 from ..protocol import DataRow, Record
-from .database import Database, from_json
+from .records import Records, from_json
 from .schema import DATASETS
 
 
 class Datasets:
     """Operations on datasets and benchmarks. Rows replace earlier rows of the same index."""
 
-    db: Database
+    db: Records
     project_id: str | None
 
     def create_dataset(
@@ -110,7 +110,11 @@ class Datasets:
         self._known(id, kind)
         values = [(id, start_idx + place, to_json(row).decode()) for place, row in enumerate(rows)]
         with self.db.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO dataset_rows VALUES (?, ?, ?)", values)
+            connection.executemany(
+                "INSERT INTO dataset_rows VALUES (?, ?, ?) "
+                "ON CONFLICT (dataset_id, idx) DO UPDATE SET payload = excluded.payload",
+                values,
+            )
         return [{"idx": idx} for _, idx, _ in values]
 
     def _rows(self, id: str, kind: str, limit: int, offset: int) -> list[DataRow]:

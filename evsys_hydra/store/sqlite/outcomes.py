@@ -1,4 +1,4 @@
-"""What runs leave, in SQLite: checkpoints, evals, predictions and curves.
+"""What runs leave, in SQL: checkpoints, evals, predictions and curves.
 
 A curve has one value a step: logging a step again replaces its value, so that a replay changes nothing.
 """
@@ -6,14 +6,13 @@ A curve has one value a step: logging a step again replaces its value, so that a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from sqlite3 import Connection
 from typing import Any
 from uuid import uuid4
 
 from ...errors import StoreError
 from ..errors import UnknownId
 from ..protocol import MetricPoint, MetricRow, PredictionKind, Record
-from .database import Database, insert_sql, insert_values, now
+from .records import Connection, Records, insert_sql, insert_values, now
 from .schema import CHECKPOINTS, EVALS, PREDICTIONS, RUNS
 
 PREDICTION_FIELDS: dict[str, Any] = dict.fromkeys(
@@ -24,7 +23,7 @@ PREDICTION_FIELDS: dict[str, Any] = dict.fromkeys(
 class Outcomes:
     """Operations on what belongs to a run."""
 
-    db: Database
+    db: Records
 
     def add_checkpoint(
         self,
@@ -143,7 +142,7 @@ class Outcomes:
             wanted = {(name, point.split) for point in points for name in point.metrics}
             series = _series(connection, run_id, wanted)
             connection.executemany(
-                "INSERT OR REPLACE INTO points VALUES (?, ?, ?)",
+                "INSERT INTO points VALUES (?, ?, ?) ON CONFLICT (series, step) DO UPDATE SET value = excluded.value",
                 (
                     (series[name, point.split], point.step, value)
                     for point in points
@@ -175,6 +174,9 @@ def _series(connection: Connection, run_id: str, wanted: set[tuple[str, str]]) -
         if connection.execute(f"SELECT 1 FROM {RUNS.name} WHERE id = ?", (run_id,)).fetchone() is None:
             raise UnknownId(f"no {RUNS.what} {run_id!r} here")
         rows = [(run_id, name, split) for name, split in missing]
-        connection.executemany("INSERT INTO series (run_id, name, split) VALUES (?, ?, ?)", rows)
+        connection.executemany(
+            "INSERT INTO series (run_id, name, split) VALUES (?, ?, ?) ON CONFLICT (run_id, name, split) DO NOTHING",
+            rows,
+        )
         found = {(name, split): n for name, split, n in connection.execute(query, (run_id,))}
     return found

@@ -1,4 +1,4 @@
-"""Projects, goals, experiments, groups and runs in SQLite."""
+"""Projects, goals, experiments, groups and runs in SQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BadRequest, UnknownId
 from ..protocol import Record, Status
-from .database import Database
+from .records import Records, from_json
 from .schema import CHECKPOINTS, EVALS, EXPERIMENTS, GOALS, GROUPS, PROJECTS, RUNS
 
 SUMMARY = ("id", "name", "hypothesis", "conclusion", "is_valid")
@@ -19,7 +19,7 @@ class Projects:
     `project_id` None in a list stands for every project.
     """
 
-    db: Database
+    db: Records
     project_id: str | None
 
     def create_project(
@@ -57,7 +57,7 @@ class Projects:
 class Experiments:
     """Operations on experiments, groups and runs."""
 
-    db: Database
+    db: Records
     project_id: str | None
 
     def create_experiment(
@@ -171,8 +171,6 @@ class Experiments:
         return self.update_experiment(experiment_id, {"is_valid": False, **message})
 
     def _by_run(self, table: str, experiment_id: str) -> dict[str, list[Record]]:
-        from .database import from_json
-
         rows = self.db.select(
             f"SELECT t.run_id, t.data FROM {table} t JOIN runs r ON r.id = t.run_id "
             "WHERE r.experiment_id = ? ORDER BY t.n",

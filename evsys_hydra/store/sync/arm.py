@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
 from ...record import ArmView
-from ..errors import BadRequest
+from ..errors import BadRequest, Unclear
 from ..protocol import MetricPoint
 from . import fields
 from .cursor import ArmCursor
 from .lines import lines_from
 from .reading import current_rows, event_key, latest_evals, predictions_of, signature
+from .rollouts import send_rollouts
 from .sender import Sender
-
-BenchmarkId = Callable[[Mapping[str, Any]], str | None]
+from .sources import Sources
 
 
 @dataclass
@@ -49,12 +50,12 @@ class ArmSync:
             return "running"
         return self.view.state
 
-    def send(self, group: str | None, benchmark_id: BenchmarkId) -> None:
+    def send(self, group: str | None, sources: Sources) -> None:
         """Everything that is there now.
 
         Args:
             group: id of the arm's group in the store, if it has one.
-            benchmark_id: gives the id in the store of the benchmark of an eval event.
+            sources: give the ids in the store of benchmarks and datasets.
 
         Raises:
             StoreError: the store failed; what is left waits.
@@ -66,14 +67,15 @@ class ArmSync:
         if state == "pending" and not (self.directory / "events.jsonl").exists():
             return
         if self.cursor.run is None:
-            self._create(group)
+            self._create(group, sources)
         if state != self.cursor.sent.get("status") and state == "running":
             self._tell({"status": "running", "error_message": ""})
         if group != self.cursor.sent.get("group_id"):
             self._tell({"group_id": group})
         if self.cursor.eval:
             self._predictions()
-        self._events(benchmark_id)
+        self._events(sources)
+        send_rollouts(self, self.directory)
         if state in ("completed", "failed"):
             self._finish(state)
         self.cursor.seen = seen if state in ("completed", "failed") else ""
@@ -82,17 +84,23 @@ class ArmSync:
     def _nothing_new(self, seen: str, group: str | None) -> bool:
         return bool(self.cursor.seen) and self.cursor.seen == seen and self.cursor.sent.get("group_id") == group
 
-    def _create(self, group: str | None) -> None:
+    def _create(self, group: str | None, sources: Sources) -> None:
         args = fields.run_fields(self.view, self._config(), self._id("run"))
         args["experiment_id"] = self.experiment
         if group is not None:
             args["group_id"] = group
+        trained = next(lines_from(self.directory / "events.jsonl", 0, b'"provenance"'), None)
+        dataset = sources.dataset(trained[0], self.directory) if trained is not None else None
+        if dataset is not None:
+            args["dataset_id"] = dataset
         self.cursor.run = self.sender.make("create_run", self.cursor, "run", args, id=self._id("run"), known=())
-        self.cursor.sent = {"status": "running", "group_id": group}
+        self.cursor.sent = {"status": "running", "group_id": group, "dataset_id": dataset}
         self.cursor.save()
 
     def _finish(self, state: str) -> None:
-        patch = fields.outcome_fields(self.view, state, fields.secrets_named_in(self.directory / "config.yaml"))
+        metric = (self._config().get("metadata") or {}).get("success_metric")
+        secrets = fields.secrets_named_in(self.directory / "config.yaml")
+        patch = fields.outcome_fields(self.view, state, secrets, metric)
         patch.setdefault("error_message", "")
         self._tell(patch)
 
@@ -108,7 +116,7 @@ class ArmSync:
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    def _events(self, benchmark_id: BenchmarkId) -> None:
+    def _events(self, sources: Sources) -> None:
         path = self.directory / "events.jsonl"
         latest = latest_evals(self.directory, self.cursor.offset)
         batch: list[tuple[str, MetricPoint, int]] = []
@@ -120,10 +128,10 @@ class ArmSync:
                     self._metrics(batch)
                     batch = []
                 continue
-            if event.get("kind") in ("checkpoint", "eval"):
+            if event.get("kind") in ("provenance", "checkpoint", "eval"):
                 self._metrics(batch)
                 batch = []
-                self._fact(event, end, benchmark_id, latest)
+                self._fact(event, end, sources, latest)
             elif not batch:
                 self.cursor.offset = end
         self._metrics(batch)
@@ -136,7 +144,7 @@ class ArmSync:
             return
         keys = [key for key, _ in todo]
         outcomes = self.sender.log(self.cursor, self._run, keys, [point for _, point in todo]) if todo else []
-        taken, failed = self._taken(keys, outcomes, "metrics")
+        taken, failed = self.taken(keys, outcomes, "metrics")
         done |= taken
         for place, (key, _, end) in enumerate(batch):
             if key not in done:
@@ -149,7 +157,7 @@ class ArmSync:
         if failed is not None:
             raise failed
 
-    def _taken(
+    def taken(
         self, keys: Sequence[str], outcomes: Sequence[StoreError | None], what: str
     ) -> tuple[set[str], StoreError | None]:
         """The records that are done with, refused ones included, and the failure of the store if there was one."""
@@ -163,20 +171,30 @@ class ArmSync:
             taken.add(key)
         return taken, failed
 
-    def _fact(self, event: dict[str, Any], end: int, benchmark_id: BenchmarkId, latest: Mapping[str, str]) -> None:
+    def _fact(self, event: dict[str, Any], end: int, sources: Sources, latest: Mapping[str, str]) -> None:
         key = event_key(event, end)
         what = f"{event['kind']} {event.get('name') or event.get('uri')}"
         try:
-            if event["kind"] == "checkpoint":
+            if event["kind"] == "provenance":
+                self._dataset(event, sources)
+            elif event["kind"] == "checkpoint":
                 self._checkpoint(key, event)
             elif key not in self.cursor.evals:
-                self._eval(key, event, benchmark_id, latest)
+                self._eval(key, event, sources, latest)
         except BadRequest as error:
             self.sender.refuse(self.view.name, what, error)
         self.cursor.offset, self.cursor.ahead = end, []
         self.cursor.save()
         if self.cursor.eval:
             self._predictions()
+
+    def _dataset(self, event: dict[str, Any], sources: Sources) -> None:
+        """Tell what the run was trained on, where that was not known when it was made."""
+        dataset = sources.dataset(event, self.directory)
+        if dataset is not None and self.cursor.sent.get("dataset_id") != dataset:
+            with contextlib.suppress(BadRequest, Unclear):  # a store may have it fixed: the run goes without
+                self.sender.call("update_run", run_id=self._run, patch={"dataset_id": dataset})
+            self.cursor.sent["dataset_id"] = dataset
 
     def _checkpoint(self, key: str, event: dict[str, Any]) -> None:
         args = {"run_id": self._run, **fields.checkpoint_fields(event, self.directory, self._config())}
@@ -185,9 +203,9 @@ class ArmSync:
         self.cursor.checkpoints[key] = made
         self.cursor.checkpoint = {"id": made, "uri": args["uri"]}
 
-    def _eval(self, key: str, event: dict[str, Any], benchmark_id: BenchmarkId, latest: Mapping[str, str]) -> None:
+    def _eval(self, key: str, event: dict[str, Any], sources: Sources, latest: Mapping[str, str]) -> None:
         args = {"run_id": self._run, **fields.eval_fields(event, self.view.name, self.cursor.checkpoint)}
-        benchmark = benchmark_id(event)
+        benchmark = sources.benchmark(event, self.directory)
         if benchmark is not None:
             args["benchmark_id"] = benchmark
         known = list(self.cursor.evals.values())
@@ -218,11 +236,11 @@ class ArmSync:
         for _, row in batch:
             key = f"{current['key']}/{row.get('task_id')}/{row.get('sample_idx') or 0}"
             if key not in done:
-                todo[key] = fields.prediction_fields(row, self._run, current["id"], self._id(key))
+                todo[key] = self.prediction(key, row, current["id"])
         if not batch:
             return
         outcomes = self.sender.predict(self.cursor, list(todo), list(todo.values())) if todo else []
-        taken, failed = self._taken(list(todo), outcomes, "prediction")
+        taken, failed = self.taken(list(todo), outcomes, "prediction")
         if failed is None:
             current["row"], self.cursor.ahead = batch[-1][0] + 1, []
         else:
@@ -230,6 +248,10 @@ class ArmSync:
         self.cursor.save()
         if failed is not None:
             raise failed
+
+    def prediction(self, key: str, row: Mapping[str, Any], eval_id: str | None = None) -> dict[str, Any]:
+        """add_prediction's arguments for a row of a file of predictions."""
+        return fields.prediction_fields(row, self._run, eval_id, self._id(key))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

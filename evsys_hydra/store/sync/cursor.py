@@ -62,6 +62,8 @@ class ExperimentCursor(Cursor):
     """Name -> id in the store."""
     benchmarks: dict[str, str] = field(default_factory=dict)
     """Name and hash -> id in the store."""
+    datasets: dict[str, str] = field(default_factory=dict)
+    """Name and hash -> id in the store."""
     sent: dict[str, Any] = field(default_factory=dict)
     """The fields that the store was told last."""
 
@@ -78,6 +80,10 @@ class ArmCursor(Cursor):
     """Bytes of events.jsonl that are done."""
     ahead: list[str] = field(default_factory=list)
     """Keys of records after that which are done too."""
+    rollouts: int = 0
+    """Bytes of predictions/rollouts.jsonl that are done."""
+    rollouts_ahead: list[str] = field(default_factory=list)
+    """Keys of rollouts after that which are done too."""
     checkpoints: dict[str, str] = field(default_factory=dict)
     """Key -> id in the store."""
     checkpoint: dict[str, Any] = field(default_factory=dict)

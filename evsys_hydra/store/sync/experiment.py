@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
 from ...record import ArmView, ExperimentRecord
-from ...record.files import read_json
-from ..errors import BadRequest, UnknownId
+from ...record.files import read_json, to_json
+from ..errors import BadRequest, Unclear, UnknownId
 from ..none import NoneStore
 from ..protocol import EvsysStore
 from . import fields
 from .arm import ArmSync
 from .cursor import LOCK_WAIT_S, ArmCursor, ExperimentCursor, folder, locked
 from .report import SyncReport
-from .sender import Sender, namespace
+from .sender import Sender
+from .sources import Sources
 from .waiting import waiting_records
 
 
@@ -108,12 +110,13 @@ class _Experiment:
         self._create()
         views = [ArmView(self.record.arm_directory(name)) for name in self.record.arm_names]
         self._groups(views)
+        sources = Sources(self.cursor, self.sender)
         refused: StoreError | None = None
         for view in views:
             cursor = ArmCursor.load(self.where / "arms" / f"{view.directory.name}.json", durable=durable)
             arm = ArmSync(view.directory, cursor, self.sender, self._id, self.live)
             try:
-                arm.send(self.cursor.groups.get(view.group), self._benchmark)
+                arm.send(self.cursor.groups.get(view.group), sources)
             except (BadRequest, UnknownId) as error:
                 refused = refused or type(error)(f"{view.name}: {error}")
         if refused is None:
@@ -155,33 +158,6 @@ class _Experiment:
                 self.cursor.groups[name] = made
                 self.cursor.save()
 
-    def _benchmark(self, event: Mapping[str, Any]) -> str | None:
-        """The id of an eval's benchmark in the store; made there when it is new. It carries the eval's name."""
-        given, name, content = fields.benchmark_of(event)
-        if given is not None or not hasattr(self.sender.store, "create_benchmark"):
-            return given
-        key = f"{name}@{content or ''}"
-        if key not in self.cursor.benchmarks:
-            try:
-                self.cursor.benchmarks[key] = self._known_benchmark(name, content) or self._new_benchmark(name, content)
-            except (BadRequest, UnknownId):  # a store without benchmarks: the eval goes without
-                return None
-            self.cursor.save()
-        return self.cursor.benchmarks[key]
-
-    def _known_benchmark(self, name: str, content: str | None) -> str | None:
-        for row in self.sender.call("list_benchmarks"):
-            if row.get("name") == name and (row.get("metadata") or {}).get("hash") == content:
-                return str(row["id"])
-        return None
-
-    def _new_benchmark(self, name: str, content: str | None) -> str:
-        metadata = {"hash": content} if content else {}
-        args = {"name": name, "format": "evsys", "metadata": metadata}
-        key = "\n".join(("benchmark", str(self.sender.store.project_id), name, str(content)))
-        id = uuid.uuid5(namespace("evsys_hydra"), key).hex  # the same for all experiments
-        return self.sender.make("create_benchmark", self.cursor, f"benchmark {name}", args, id=id, known=())
-
     def _conclude(self) -> None:
         """Tell the experiment's state; its conclusion, unless arms have run again since it was written."""
         concluded = read_json(self.record.directory / "conclusion.json")
@@ -198,3 +174,15 @@ class _Experiment:
             self.sender.sent += 1
             self.cursor.sent.update(changed)
             self.cursor.save()
+        if patch["status"] != "running":
+            self._rank(fields.ranking_fields(concluded or {}))
+
+    def _rank(self, patch: dict[str, Any]) -> None:
+        """Tell how the groups stand, for the dashboard's plots: a store that knows no such field goes without."""
+        mark = hashlib.sha256(to_json(patch)).hexdigest() if patch else None
+        if mark is None or self.cursor.sent.get("ranking") == mark:
+            return
+        with contextlib.suppress(BadRequest, Unclear):
+            self.sender.call("update_experiment", experiment_id=self._id, patch=patch)
+        self.cursor.sent["ranking"] = mark
+        self.cursor.save()

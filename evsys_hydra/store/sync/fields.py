@@ -16,11 +16,15 @@ import yaml
 
 from ... import __version__
 from ...record import ArmView
+from ...results import ArmResult, EvalResult
 from ...secrets import referenced, scrub
 from ..protocol import MetricPoint
 
 SPLITS = ("train", "val", "test")
 HASH = re.compile(r"[0-9a-f]{16,64}")
+LOG_LINES = 60
+MOST_GROUPS = 2000
+EVAL_FIELDS = tuple(EvalResult.__dataclass_fields__)
 JUDGED_BY = ("success_metric", "direction", "baseline", "compare", "min_effect")
 
 
@@ -32,6 +36,7 @@ def experiment_fields(facts: Mapping[str, Any], secrets: list[str]) -> dict[str,
         "git": facts.get("git"),
         "versions": facts.get("versions"),
         "created": facts.get("created"),
+        "n_arms": len(facts.get("arms") or []) or None,
         **{key: metadata.get(key) for key in JUDGED_BY},
     }
     fields = {
@@ -56,15 +61,24 @@ def run_fields(view: ArmView, config: Mapping[str, Any], record_id: str) -> dict
         "run_config": dict(config),
         "status": "running",
         "role": view.role,
+        "group": view.group,
         "swept": view.facts.get("swept"),
+        "directory": str(view.directory.resolve()),
         "record_id": record_id,
     }
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def outcome_fields(view: ArmView, state: str, secrets: list[str]) -> dict[str, Any]:
-    """update_run's patch: status, error_message and summary as the record has them now."""
+def outcome_fields(view: ArmView, state: str, secrets: list[str], metric: str | None = None) -> dict[str, Any]:
+    """update_run's patch: status, error_message and summary as the record has them now.
+
+    Args:
+        metric: the success metric; the summary gets a completed arm's value of it, and the benchmark that is primary.
+    """
+    result = _result(view)
     summary = {
+        "score": result.score(metric) if metric and state == "completed" else None,
+        "primary": result.primary.name if result.primary else None,
         "metrics": view.result.get("metrics"),
         "train_seconds": view.result.get("train_seconds"),
         "eval_seconds": view.result.get("eval_seconds"),
@@ -73,6 +87,9 @@ def outcome_fields(view: ArmView, state: str, secrets: list[str]) -> dict[str, A
         "started": view.status.get("started"),
         "ended": view.status.get("ended") or view.exit.get("ended"),
         "node": view.status.get("node"),
+        "job_id": view.status.get("job_id"),
+        "traceback": masked(view.status.get("traceback"), secrets),
+        "log": masked(view.log_tail(LOG_LINES), secrets) or None,
     }
     patch: dict[str, Any] = {"status": state if state in ("completed", "failed") else "running"}
     if state == "failed":
@@ -80,6 +97,33 @@ def outcome_fields(view: ArmView, state: str, secrets: list[str]) -> dict[str, A
     if state in ("completed", "failed"):
         patch["summary"] = {key: value for key, value in summary.items() if value is not None}
     return patch
+
+
+def ranking_fields(concluded: Mapping[str, Any]) -> dict[str, Any]:
+    """update_experiment's patch of how the groups stand: the verdict, as far as pages show it. {} without one."""
+    verdict = concluded.get("verdict")
+    if not isinstance(verdict, Mapping) or not verdict:
+        return {}
+    kept = {key: value for key, value in verdict.items() if key not in ("missing", "unranked")}
+    order = list(verdict.get("ranking") or [])
+    shown = set(order[:MOST_GROUPS])
+    for key in ("arms", "differences", "vs_baseline"):
+        kept[key] = {group: row for group, row in (verdict.get(key) or {}).items() if group in shown}
+    for key in ("ranking", "best_set"):
+        kept[key] = list(verdict.get(key) or [])[:MOST_GROUPS]
+    counts = {"n_groups": len(order), "n_best": len(verdict.get("best_set") or [])}
+    return {"ranking": {**kept, **counts, "best_arm": concluded.get("best_arm")}}
+
+
+def _result(view: ArmView) -> ArmResult:
+    """The arm's scores: of several evaluations of one benchmark the last."""
+    latest: dict[Any, EvalResult] = {}
+    for event in view.events("eval"):
+        row = EvalResult(**{key: event[key] for key in EVAL_FIELDS if key in event})
+        latest[row.name, row.step, row.model] = row
+    result = ArmResult(view.name, None, view.state, dict(view.result.get("metrics") or {}), evals=[*latest.values()])
+    result.eval_metrics = result.primary.metrics if result.primary else {}
+    return result
 
 
 def metric_point(event: Mapping[str, Any]) -> MetricPoint | None:
@@ -125,6 +169,22 @@ def eval_fields(event: Mapping[str, Any], arm: str, checkpoint: Mapping[str, Any
     return {key: value for key, value in fields.items() if value is not None}
 
 
+def dataset_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """create_dataset's arguments, beside the metadata, from the `data` of a config."""
+    hub, generate, path = data.get("hub"), data.get("generate"), data.get("path")
+    if hub is not None:
+        name, kind, uri = str(hub.get("name") if isinstance(hub, Mapping) else hub), "hub", None
+    elif path is not None:
+        name, kind, uri = Path(str(path)).name, "file", str(path)
+    elif generate is not None:
+        name, kind, uri = str(generate.get("kind") if isinstance(generate, Mapping) else generate), "generated", None
+    else:
+        name, kind, uri = "rows", "config", None
+    steps = {key: data[key] for key in ("template", "transforms", "limit") if data.get(key)}
+    fields = {"name": name, "format": "rows", "source_kind": kind, "storage_uri": uri, "transform": steps or None}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
 def benchmark_of(event: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
     """An eval's benchmark: (id in the store that the user gave, name, hash of its content)."""
     given, content = event.get("benchmark_id"), event.get("benchmark_hash")
@@ -133,7 +193,7 @@ def benchmark_of(event: Mapping[str, Any]) -> tuple[str | None, str, str | None]
     return given, str(event.get("name", "benchmark")), content
 
 
-def prediction_fields(row: Mapping[str, Any], run: str, eval_id: str, record_id: str) -> dict[str, Any]:
+def prediction_fields(row: Mapping[str, Any], run: str, eval_id: str | None, record_id: str) -> dict[str, Any]:
     """add_prediction's arguments. The model's output goes along; an error travels in the metadata."""
     metadata = dict(row.get("metadata") or {})
     if row.get("error") is not None:
@@ -147,6 +207,8 @@ def prediction_fields(row: Mapping[str, Any], run: str, eval_id: str, record_id:
         "model_output": row.get("output"),
         "expected": row.get("expected"),
         "reward": row.get("reward"),
+        "advantage": row.get("advantage"),
+        "step": row.get("step"),
         "sample_idx": int(row.get("sample_idx") or 0),
         "metadata": {**metadata, "record_id": record_id},
     }

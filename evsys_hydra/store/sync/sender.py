@@ -18,7 +18,7 @@ from ..protocol import EvsysStore, MetricPoint, Record
 from .cursor import Cursor
 
 MOST_REFUSED = 20
-UNCOUNTED = ("create_group", "create_benchmark")  # what records belong to, no records themselves
+UNCOUNTED = ("create_group", "create_benchmark", "create_dataset")  # what records belong to, no records themselves
 
 
 class Sender:

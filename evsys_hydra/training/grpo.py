@@ -1,0 +1,179 @@
+"""`grpo`: reinforcement learning whose reward is a verifier, on the loop of supervised fine-tuning.
+
+A step of the loop is one round: prompts are answered by the live model, the answers rewarded and compared within their
+group, and the policy is updated with them. Checkpoints lie between rounds, so a resumed training needs no rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..registry import register_algorithm
+from ..results import RunResult
+from .context import TrainContext
+from .grpo_config import GRPOConfig
+from .grpo_loss import GRPOLoss
+from .policy import Policy, frozen, in_passes
+from .rl.advantages import group_advantages
+from .rl.prompts import prompt_of, tasks_of
+from .rl.recording import RolloutFile
+from .rl.reference import Reference
+from .rl.rewards import Rewards
+from .rl.rounds import Rounds, sampler_for
+from .rl.sampling import Rollout
+from .saving import saver_for
+from .sft import finish, load_trainable, loop_for, training_hash
+from .stepping import StepResult
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..benchmark.task import Task
+    from .chat import Tokens
+    from .loop import Loop
+    from .rl.prompts import Prompt
+
+UNSEEN_PASS = 64
+"""Answers in a forward pass without gradients."""
+
+
+@register_algorithm("grpo", config=GRPOConfig)
+def train(config: GRPOConfig, context: TrainContext) -> RunResult:
+    """Train on rewards; goes on by itself where an earlier attempt in this directory was stopped.
+
+    Returns:
+        metrics: those of `sft`, and over the last tenth of the steps reward (mean of the sampled answers), reward_std
+        (within groups), answer_tokens, cut_fraction (answers that max_tokens cut), equal_groups (share of groups whose
+        rewards are all the same and so teach nothing), clip_fraction, and kl if beta is not 0.
+
+    Raises:
+        DataError, ConfigError, EvaluationError, TrainingDiverged, TrainingOutOfMemory
+    """
+    mark = training_hash(config, context)
+    saver = saver_for(config, context.directory, mark)
+    resumable = saver.resumable()
+    model, tokenizer = load_trainable(context, resumable)
+    pad_id = tokenizer.pad_token_id or 0
+    tasks = tasks_of(context.rows)
+    prompts = [prompt_of(row, task) for row, task in zip(context.rows, tasks, strict=True)]
+    rewards = Rewards(tasks, config.verifier_timeout)
+    context.record.event("training_data", n_rows=len(tasks), n_examples=len(tasks))
+
+    loss = GRPOLoss(Policy(model, pad_id), config)
+    loop = loop_for(config, context, saver, model, tokenizer, loss, [0] * len(tasks))
+    loop.stepper.micro_batch_size = config.micro_batch_size or config.batch_size * config.num_generations
+    reference = Reference(context, model, pad_id, loop.autocast) if config.beta else None
+    file = RolloutFile(context.directory, mark, config.record_rollouts)
+    Improvement(config, loop, loss, list(zip(tasks, prompts, strict=True)), rewards, reference, file)
+    if resumable is not None:
+        loop.resume(resumable)
+    loop.run()
+    file.close()
+    return finish(loop, {"n_examples": len(tasks)})
+
+
+class Improvement(Rounds):
+    """One step: sample, reward, compare, update.
+
+    Args:
+        tasks: each row's task, and what the model is asked.
+        reference: None if beta is 0.
+    """
+
+    def __init__(
+        self,
+        config: GRPOConfig,
+        loop: Loop,
+        loss: GRPOLoss,
+        tasks: Sequence[tuple[Task, Prompt]],
+        rewards: Rewards,
+        reference: Reference | None,
+        file: RolloutFile,
+    ) -> None:
+        super().__init__(loop, sampler_for(config, loop))
+        self._config = config
+        self._loss = loss
+        self._tasks = tasks
+        self._rewards = rewards
+        self._reference = reference
+        self._file = file
+
+    def step(self, members: Sequence[int], lr: float) -> StepResult:
+        """One round on some prompts.
+
+        Raises:
+            DataError: a prompt that cannot be answered.
+            EvaluationError: no answer could be verified.
+            TrainingOutOfMemory: not even one answer fits.
+        """
+        step, group = self.number, self._config.num_generations
+        rollouts = self._sample([self._tasks[member][1] for member in members], step, group)
+        asked = [self._tasks[members[rollout.place]][0] for rollout in rollouts]
+        outcomes = self._rewards([(task, rollout.text) for task, rollout in zip(asked, rollouts, strict=True)])
+        rewards = [outcome.reward for outcome in outcomes]
+        advantages = group_advantages(rewards, group, scale=self._config.scale_rewards)
+        self._file.write(step, asked, rollouts, outcomes, advantages.tolist())
+        sequences = [rollout.tokens for rollout in rollouts]
+        self._loss.take(sequences, advantages, self._old(sequences), self._of_reference(sequences))
+        self._updates.lengths = [len(tokens.ids) for tokens in sequences]
+        result = self._update(lr)
+        return replace(result, figures={**_sampled(rollouts, rewards, group), **result.figures})
+
+    def _update(self, lr: float) -> StepResult:
+        """All updates of a round; the first one that is not finite is the last."""
+        useful = self._loss.useful()
+        if not useful:  # all groups have equal rewards: there is nothing to learn from them
+            return StepResult(0.0, self._loss.sizes([])[1], 0, 0.0)
+        made: list[StepResult] = []
+        for _ in range(self._config.num_iterations):
+            made.append(self._updates.step(useful, lr))
+            if not made[-1].finite:
+                break
+        return StepResult(
+            loss_sum=sum(result.loss_sum for result in made),
+            weight=sum(result.weight for result in made),
+            tokens=sum(result.tokens for result in made),
+            grad_norm=made[-1].grad_norm,
+            figures=made[-1].figures,
+        )
+
+    def _old(self, sequences: Sequence[Tokens]) -> list[Tensor] | None:
+        """The tokens' log-probabilities before the first update; one update needs no others than its own."""
+        if self._config.num_iterations == 1:
+            return None
+        with frozen(self._loss.policy.model, self._loop.autocast):
+            return token_logps(self._loss.policy, sequences, self._config.temperature)
+
+    def _of_reference(self, sequences: Sequence[Tokens]) -> list[Tensor] | None:
+        if self._reference is None:
+            return None
+        with self._reference.policy() as policy:
+            return token_logps(policy, sequences, self._config.temperature)
+
+
+def token_logps(policy: Policy, sequences: Sequence[Tokens], temperature: float) -> list[Tensor]:
+    """Log-probabilities of each sequence's trained tokens; to be called without gradients."""
+    found: dict[int, Tensor] = {}
+    for part in in_passes([len(tokens.ids) for tokens in sequences], UNSEEN_PASS):
+        logps, rows = policy.logps([sequences[place] for place in part], temperature)
+        found.update((place, logps[rows == row]) for row, place in enumerate(part))
+    return [found[place] for place in range(len(sequences))]
+
+
+def _sampled(rollouts: Sequence[Rollout], rewards: Sequence[float | None], group: int) -> dict[str, float]:
+    """What there is to say of a round's samples."""
+    import numpy as np
+
+    known = np.array([np.nan if reward is None else reward for reward in rewards])
+    groups = [each[~np.isnan(each)] for each in known.reshape(-1, group)]
+    spread = [float(each.std(ddof=1)) for each in groups if len(each) > 1]
+    return {
+        "reward": float(np.nanmean(known)),
+        "reward_std": sum(spread) / max(1, len(spread)),
+        "equal_groups": sum(len(set(each.tolist())) < 2 for each in groups) / len(groups),
+        "answer_tokens": sum(len(rollout.answer_ids) for rollout in rollouts) / len(rollouts),
+        "cut_fraction": sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
+        "errored_rewards": float(np.isnan(known).mean()),
+    }
