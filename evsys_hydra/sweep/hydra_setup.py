@@ -8,6 +8,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
+from .override_messages import set_up_messages
+
 LAUNCHERS = {"submitit_local": "evsys_submitit_local", "submitit_slurm": "evsys_submitit_slurm"}
 
 
@@ -29,6 +31,7 @@ def set_up_hydra() -> None:
         "evsys.first", lambda *values: next((value for value in values if value is not None), None), replace=True
     )
     OmegaConf.register_new_resolver("evsys.suffix", lambda given, text: text if given else "", replace=True)
+    set_up_messages()
     Plugins.instance()  # scans hydra_plugins once; what is stored afterwards stays
     store = ConfigStore.instance()
     # Hydra copies the whole store, deeply, for each composition and for each group that --help lists; it only reads

@@ -41,13 +41,18 @@ class Watch:
         self._view_of = view
         self._screen = Screen(self._directories, self._out) if self._out.isatty() else None
         self._told: dict[Path, str] = {}
+        views = (ArmView(directory) for directory in self._directories)
+        self._before = {arm.directory: (arm.status, arm.exit) for arm in views if arm.state == "failed"}
+        """How an earlier attempt ended, of arms that are about to run again."""
 
     def look(self) -> None:
         """Compare the arms' states with what was told; never raises (a terminal may be gone)."""
         with contextlib.suppress(OSError, ValueError):
             for directory in self._directories:
                 if self._told.get(directory) not in ENDED:
-                    self._look_at(self._view(directory))
+                    arm = self._view(directory)
+                    if self._before.get(directory) != (arm.status, arm.exit):
+                        self._look_at(arm)
             if self._screen is not None:
                 self._screen.draw(self._counts())
                 if all(self._told.get(directory) in ENDED for directory in self._directories):

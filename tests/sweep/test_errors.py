@@ -41,6 +41,12 @@ def test_an_unknown_verifier_lists_the_known_ones(sweep: Run, tmp_path: Path, ta
         ("benchmark.path=missing", "missing"),
         ("name_template='{lrr}'", "{lrr} is not a field of the config"),
         ("seed=range(0,0)", "no values"),
+        (
+            "model.nmae=x data.pth=y",
+            "model.nmae: unknown field (did you mean 'name'?). Fields of model: chat_template, ",
+        ),
+        ("model.nmae=x data.lmit=1", "data.lmit: unknown field (did you mean 'limit'?). Fields of data: "),
+        ("lr=1e-5,", "lr=1e-5,: a value is missing after the last ','"),
         ("lr=interval(0,1)", "a grid needs values to enumerate"),
     ],
 )

@@ -181,6 +181,20 @@ def test_looking_at_a_thousand_arms_is_cheap(tmp_path: Path) -> None:
     assert spent < 0.25, f"{spent:.3f} s"
 
 
+def test_how_an_earlier_attempt_ended_is_not_told_again(tmp_path: Path) -> None:
+    record = making.experiment(tmp_path / "exp")
+    making.add_arm(record, "a")
+    arm = ArmRecord(record.arm_directory("a"))
+    arm.start()
+    arm.fail("user_error", "ValueError: the first time", "")
+    out = io.StringIO()
+    with LiveTable(tmp_path / "exp", out=out):
+        again = ArmRecord(record.arm_directory("a"))
+        again.start()
+        again.fail("user_error", "ValueError: the second time", "")
+    assert "the first time" not in out.getvalue() and "the second time" in out.getvalue()
+
+
 def test_a_terminal_that_is_gone_raises_nothing(tmp_path: Path) -> None:
     record = making.experiment(tmp_path / "exp")
     making.add_arm(record, "a")
