@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Closed before other modules' tests: while it is open, Playwright keeps this thread's event loop running."""
     missing = None if shutil.which(CHROMIUM) else f"{CHROMIUM} is not installed"
     try:
         from playwright.sync_api import sync_playwright

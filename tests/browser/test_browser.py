@@ -24,7 +24,7 @@ from .conftest import evsys_hydra, until
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("browser")]
 Open = Callable[..., "Page"]
 WIDTHS = "document.documentElement.scrollWidth <= window.innerWidth"
 SWEEP = ("algorithm.skill=0.3,0.9", "seed=0,1", "benchmark.breakdown_keys=[parity]", "store=local")

@@ -66,11 +66,11 @@ def test_arms_do_not_share_state() -> None:
     ("word", "said"),
     [
         ("model=demoo", "Available options in 'model'"),
-        ("modle=demo", "Could not override 'modle'"),
+        ("modle=demo", "modle: unknown field .did you mean 'model'"),
         ("lr", "missing EQUAL"),
-        ("algorithm.batch=1", "Could not override 'algorithm.batch'"),
+        ("algorithm.batch=1", "algorithm.batch: unknown field .did you mean 'batch_size'"),
     ],
 )
-def test_hydras_own_words_for_an_override_that_does_not_fit(word: str, said: str) -> None:
+def test_an_override_that_does_not_fit_is_named_with_what_would(word: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Composer(*master()).compose([word])

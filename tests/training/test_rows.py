@@ -77,6 +77,7 @@ def test_rows_made_by_the_users_code() -> None:
 
 def test_hub_without_the_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets.load", None)
     text = error_of(data(hub={"name": "org/rows"}))
     assert "org/rows" in text and "pip install datasets" in text
 
