@@ -27,11 +27,14 @@ from .secrets import referenced, scrub
 
 if TYPE_CHECKING:
     from .benchmark import Benchmark, BenchmarkScore
+    from .benchmark.scoring import OnProgress
     from .inference.client import InferenceClient, PlainClient
 
 TrainFn = Callable[[ExperimentConfig], list[RunResult]]
 InferenceFactory = Callable[[RunResult, RunConfig], "InferenceClient | PlainClient"]
 
+API_ANSWERS = "api_answers"
+"""Folder of an experiment where the answers of API models are kept."""
 EXIT_FAILED = 1
 EXIT_BUSY = 75
 
@@ -145,9 +148,9 @@ def _started(config: ExperimentConfig, record: ArmRecord, parts: Parts) -> tuple
 
 def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: Path | None) -> RunResult:
     """The run's result; an earlier attempt's, if it finished training before it died (all ranks, or none)."""
-    kept = read_json(record.arm_directory / "trained.json") if parts.train_fn is None else None
-    if kept is not None and _checkpoint_is_there(kept, record.arm_directory):
-        return _in_directory(RunResult(**kept), record.arm_directory)
+    kept = trained(record.arm_directory) if parts.train_fn is None else None
+    if kept is not None:
+        return kept
     started = time.monotonic()
     if parts.train_fn is not None:
         results = parts.train_fn(config)
@@ -164,6 +167,14 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: P
     write_json(record.directory / "trained.json", asdict(result))
     record.metrics(int(result.extras.get("steps", 0)), result.metrics, split="summary")
     return _in_directory(result, record.directory)
+
+
+def trained(directory: Path) -> RunResult | None:
+    """What the training of an arm gave, its artifacts as this process finds them; None if the checkpoint is gone."""
+    kept = read_json(directory / "trained.json")
+    if kept is None or not _checkpoint_is_there(kept, directory):
+        return None
+    return _in_directory(RunResult(**kept), directory)
 
 
 def _train(config: ExperimentConfig, record: ArmRecord, start: Path | None) -> RunResult:
@@ -217,61 +228,97 @@ def _evaluate(config: ExperimentConfig, result: RunResult, record: ArmRecord, pa
         entries = [settings.model_copy(update={"name": parts.benchmark.name, "path": None, "generate": None})]
     if not entries:
         return []
+    from .benchmark.tasks import name_of
+
     try:
-        client = _client(config, result, parts)
+        client = open_client(config, result, record, parts)
     except Exception as error:
         traceback.print_exc()
-        evals = [EvalResult(entry.name or "benchmark", tags=entry.tags, error=describe(error)) for entry in entries]
+        evals = [EvalResult(name_of(entry), entry.id, tags=entry.tags, error=describe(error)) for entry in entries]
     else:
-        identity = str(result.extras.get("trained_by"))
-        evals = [_evaluate_one(config, entry, client, record, parts, identity) for entry in entries]
+        identity = identity_of(result)
+        evals = [
+            evaluate_one(config, entry, client, record, identity=identity, benchmark=parts.benchmark)
+            for entry in entries
+        ]
     for row in evals:
         record.event("eval", **asdict(row))
     return evals
 
 
-def _client(config: ExperimentConfig, result: RunResult, parts: Parts) -> InferenceClient:
+def open_client(
+    config: ExperimentConfig, result: RunResult, record: ArmRecord, parts: Parts | None = None
+) -> InferenceClient:
+    """The client that answers for what an arm trained.
+
+    Raises:
+        Whatever opening it raises: a checkpoint that cannot be loaded, a key that is not in the environment.
+    """
     from . import registry
     from .inference.plain import as_client
 
-    if parts.inference_factory is not None:
+    if parts is not None and parts.inference_factory is not None:
         opened: InferenceClient | PlainClient = parts.inference_factory(result, config.run)
     else:
+        settings = config.inference
+        if settings.kind == "api" and getattr(settings, "cache", "") is None:  # what was paid for is not asked again
+            answers = record.arm_directory.resolve().parent.parent / API_ANSWERS
+            settings = settings.model_copy(update={"cache": str(answers)})
         checkpoint = result.artifacts.get("checkpoint")
-        opened = registry.inference.get(config.inference.kind).target(config.inference, checkpoint, config.run)
+        opened = registry.inference.get(settings.kind).target(settings, checkpoint, config.run)
     return as_client(opened)
 
 
-def _evaluate_one(
+def identity_of(result: RunResult) -> str:
+    """Which training the weights of a result come from: samples of one are not taken for another's."""
+    return str(result.extras.get("trained_by"))
+
+
+def evaluate_one(
     config: ExperimentConfig,
     entry: BenchmarkConfig,
     client: InferenceClient,
     record: ArmRecord,
-    parts: Parts,
+    *,
     identity: str,
+    benchmark: Benchmark | None = None,
+    step: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EvalResult:
-    """Score one benchmark; samples that an earlier attempt scored for the same trained weights are kept."""
+    """Score one benchmark; samples that were scored before for the same trained weights are kept.
+
+    Args:
+        identity: the trained weights.
+        benchmark: the entry's, where it is known already.
+        step: of the checkpoint; None: what training ended with.
+        on_progress: called with (samples done, samples in all); None: progress goes into the record.
+
+    Returns:
+        The eval; with an error if the benchmark could not be scored. Never raises for what scoring does.
+    """
+    from .adaptive import Adaptive
     from .benchmark import Benchmark
     from .benchmark.scoring import score
+    from .benchmark.tasks import name_of
 
-    started = time.monotonic()
-    name = entry.name or entry.path or "benchmark"
+    started, name = time.monotonic(), name_of(entry)
     try:
-        benchmark = parts.benchmark or Benchmark.load(entry)
-        name = entry.name or benchmark.name
+        benchmark = benchmark or Benchmark.load(entry)
+        rounds = Adaptive(config, entry, record, benchmark.hash) if entry.adaptive and step is None else None
         scored: BenchmarkScore = score(
             benchmark,
             client,
             entry,
             seed=config.seed,
-            predictions=record.predictions_path(name),
+            predictions=record.predictions_path(name, step),
             identity=identity,
             verifier_timeout=entry.verifier_timeout,
-            on_progress=lambda done, total: record.progress(f"eval {name}", done, total),
+            on_progress=on_progress or (lambda done, total: record.progress(f"eval {name}", done, total)),
+            rounds=rounds,
         )
     except Exception as error:
         traceback.print_exc()
-        return EvalResult(name, entry.id, tags=entry.tags, error=describe(error))
+        return EvalResult(name, entry.id, step=step, tags=entry.tags, error=describe(error))
     return EvalResult(
         name=name,
         benchmark_id=entry.id,
@@ -279,9 +326,10 @@ def _evaluate_one(
         metrics=scored.metrics,
         breakdowns=scored.breakdowns,
         eval_seconds=time.monotonic() - started,
+        step=step,
         tags=entry.tags,
         error=scored.error,
-        facts=scored.facts,
+        facts={**scored.facts, **({"adaptive": rounds.facts} if rounds is not None else {})},
     )
 
 

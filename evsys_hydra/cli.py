@@ -154,6 +154,41 @@ def rerun(
     sys.exit(0 if facts["identical"] else 1)
 
 
+@app.command("eval")
+def evaluate(
+    arm: Annotated[Path, typer.Argument(help="An arm's directory, or its name in --dir; an experiment's: every arm.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="benchmark.max_tokens=64, inference.dtype=float32, ...")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(help="One of the arm's, a folder, or an option of conf/benchmark; default all of the arm's."),
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="Score the checkpoint of this training step.")] = None,
+    directory: Annotated[Path, typer.Option("--dir", help="The experiment of ARM.")] = Path("last"),
+    json: Json = False,
+) -> None:
+    """Score a trained arm, on its own benchmarks or others, without training; a killed one goes on where it was."""
+    from .evaluate import arms_of, conclude_again
+    from .evaluate import evaluate as run
+    from .sweep.catch_up import catch_up
+    from .sweep.scored import Told, scored_text
+
+    arms = arms_of(arm, experiment, directory)
+    told = Told(sys.stderr)
+    done = run(arms, benchmark or [], changes or [], step=step, tell=told)
+    told.close()
+    where = arms[0].parent.parent if arms else experiment(arm)
+    said = conclude_again(where) if any(one.added for one in done) else "Nothing is new in the record."
+    if json:
+        print_json({"directory": str(where), "evals": [one.facts for one in done], "conclusion": said})
+    else:
+        print(scored_text(done, said))
+    for line in catch_up(where, budget_s=10) if any(one.added for one in done) else []:
+        print(line, file=sys.stderr)
+    sys.exit(1 if any(one.row.error for one in done) else 0)
+
+
 @app.command()
 def sync(
     directories: Annotated[list[Path], typer.Argument(help="Experiments' directories.")],

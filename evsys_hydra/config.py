@@ -155,6 +155,30 @@ class DataConfig(Strict):
         return self
 
 
+class SandboxLimits(Strict):
+    """What one sandboxed program may use; see docs/evaluation.md for what each of them holds."""
+
+    seconds: int = Field(5, ge=1)
+    """Time from start to end; below `verifier_timeout`."""
+    memory_mb: int = Field(1024, ge=64)
+    """Memory of all its processes together, and address space of each."""
+    processes: int = Field(32, ge=1)
+    """Processes and threads at a time."""
+    disk_mb: int = Field(64, ge=1)
+    """What it may write, in memory; /tmp is its only place."""
+    output_kb: int = Field(64, ge=1)
+    """What it may print."""
+
+
+def check_sandbox(limits: SandboxLimits, verifier_timeout: float) -> None:
+    """Raises: ValueError: a program may take longer than the verification that waits for it."""
+    if limits.seconds >= verifier_timeout:
+        raise ValueError(
+            f"sandbox_limits.seconds = {limits.seconds} must be below verifier_timeout = {verifier_timeout:g}; "
+            "raise verifier_timeout or lower sandbox_limits.seconds"
+        )
+
+
 class ChatTemplate(Strict):
     """How a task's instruction becomes a prompt."""
 
@@ -199,6 +223,12 @@ class BenchmarkConfig(Strict):
     """How an instruction becomes a prompt."""
     verifier_timeout: float = Field(10.0, gt=0)
     """Seconds that verifying one answer may take."""
+    adaptive: bool = False
+    """Score in rounds, and stop for groups that can no longer be the best."""
+    sandbox: Literal["bubblewrap"] | None = None
+    """Allows verifiers that run code (python_tests, kind e2b), in a sandbox; null: they are refused."""
+    sandbox_limits: SandboxLimits = SandboxLimits()
+    """What one sandboxed program may use."""
     run_every: int | None = Field(None, ge=1)
     """Also score the live model each N training steps (in-loop validation)."""
     model: str | None = None
@@ -213,6 +243,8 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> BenchmarkConfig:
+        if self.sandbox is not None:
+            check_sandbox(self.sandbox_limits, self.verifier_timeout)
         given = [name for name in ("path", "generate") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"exactly one of path, generate must be set; got {given or 'none'}")
@@ -262,6 +294,22 @@ class MetadataConfig(Strict):
         if value is None:
             return []
         return [value] if isinstance(value, dict | BenchmarkConfig) else value
+
+    @model_validator(mode="after")
+    def _adaptive(self) -> MetadataConfig:
+        primary = next((entry for entry in self.benchmark if "test" in entry.tags), next(iter(self.benchmark), None))
+        for entry in self.benchmark:
+            allowed = [f"{entry.name}.{key}" for key in ("pass_rate", "mean_reward")] if entry.name else []
+            allowed += ["pass_rate", "mean_reward"] if entry is primary else []
+            if entry.adaptive and self.success_metric not in allowed:
+                raise ValueError(
+                    f"benchmark.adaptive=true stops groups that can no longer be the best by its own pass_rate or "
+                    f"mean_reward, but success_metric is {self.success_metric!r}; set success_metric to one of "
+                    f"{', '.join(allowed) or 'those of a named benchmark'}, or benchmark.adaptive=false"
+                )
+            if entry.adaptive and entry.cluster_key is not None:
+                raise ValueError("benchmark.adaptive=true needs independent tasks; it cannot be set with cluster_key")
+        return self
 
 
 class ContinualConfig(Strict):

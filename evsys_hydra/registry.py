@@ -118,15 +118,22 @@ benchmarks: Registry[Any] = Registry(
     {
         "arithmetic": "evsys_hydra.demo.arithmetic",
         "demo": "evsys_hydra.demo.benchmark",
+        "lm_eval": "evsys_hydra.benchmark.lm_eval",
+        "reasoning_gym": "evsys_hydra.benchmark.reasoning_gym",
         "tool_selection": "evsys_hydra.demo.tool_selection",
     },
 )
 verifiers: Registry[Any] = Registry(
     "verifier",
-    dict.fromkeys(
-        ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match"),
-        "evsys_hydra.benchmark.verifiers",
-    ),
+    {
+        **dict.fromkeys(
+            ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match"),
+            "evsys_hydra.benchmark.verifiers",
+        ),
+        "lm_eval": "evsys_hydra.benchmark.lm_eval",
+        "reasoning_gym": "evsys_hydra.benchmark.reasoning_gym",
+        "python_tests": "evsys_hydra.benchmark.python_tests",
+    },
 )
 metrics: Registry[Any] = Registry(
     "metric", dict.fromkeys(("mean_reward", "n_errors", "n_tasks", "pass_rate"), "evsys_hydra.benchmark.metrics")

@@ -27,7 +27,7 @@ class EvalRecorder(Protocol):
 
     def event(self, kind: str, **facts: Any) -> None: ...
 
-    def predictions_path(self, eval_name: str) -> Path: ...
+    def predictions_path(self, eval_name: str, step: int | None = None) -> Path: ...
 
 
 class InLoop:
@@ -65,7 +65,7 @@ class InLoop:
     def _score(self, model: Any, tokenizer: Any, row: EvalResult) -> None:
         from ..inference.local import LocalClient, LocalInference
 
-        path = self._record.predictions_path(f"{row.name}-step{row.step}") if self._record is not None else None
+        path = self._record.predictions_path(row.name, row.step) if self._record is not None else None
         training = model.training
         model.eval()
         try:

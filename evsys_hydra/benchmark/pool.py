@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import pickle
 import queue
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from ..causes import describe
 from ..errors import EvaluationError
 from .process import Lost, VerifierProcess
 from .worker import Job, Outcome, Setup
@@ -111,12 +111,17 @@ class VerifierPool:
                 job, deliver = batch[culprit]
                 self._deliver(deliver, Outcome(None, f"verifier {job.fn_name}: {lost}"))
                 batch = [*batch[done:culprit], *batch[culprit + 1 :]]
-            except (EvaluationError, OSError, pickle.PicklingError, TypeError, AttributeError) as error:
-                for job, deliver in batch[done:]:
-                    self._deliver(deliver, Outcome(None, f"verifier {job.fn_name}: {type(error).__name__}: {error}"))
+            except Exception as error:  # a process that does not start, values that cannot be handed to it
                 if worker is not None:
                     worker.kill()
-                return None
+                worker, rest = None, batch[done:]
+                if len(rest) == 1 or isinstance(error, EvaluationError):
+                    for job, deliver in rest:
+                        self._deliver(deliver, Outcome(None, f"verifier {job.fn_name}: {describe(error)}"))
+                    return None
+                for one in rest:
+                    worker = self._verify(worker, [one])
+                return worker
         return worker
 
     def _deliver(self, deliver: Deliver, outcome: Outcome) -> None:

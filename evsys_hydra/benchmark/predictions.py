@@ -31,6 +31,8 @@ def fingerprint(entry: BenchmarkConfig, benchmark_hash: str, seed: int, identity
         "stop": entry.stop,
         "chat_template": entry.chat_template.model_dump(),
     }
+    if entry.sandbox is not None:
+        facts["sandbox"] = {"kind": entry.sandbox, **entry.sandbox_limits.model_dump()}
     return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
@@ -55,6 +57,7 @@ class PredictionFile:
     def __init__(self, path: Path | None, mark: str, *, resume: bool = True) -> None:
         self.mark = mark
         self.error: str | None = None
+        self._refused = False
         self.kept: dict[SampleKey, PredictionRow] = {}
         self._writer = LineWriter(path) if path is not None else None
         if path is not None and path.exists():
@@ -62,11 +65,14 @@ class PredictionFile:
 
     def write(self, row: PredictionRow) -> None:
         """Append a row; a disk that refuses is noted in `error`, and scoring goes on without it."""
-        if self._writer is None or self.error is not None:
+        if self._writer is None or self._refused:
             return
         try:
             self._writer.append(row)
-        except (OSError, TypeError) as error:
+        except TypeError as error:  # no JSON: this row only
+            self.error = self.error or f"the prediction of {row['task_id']} could not be written: {error}"
+        except OSError as error:
+            self._refused = True
             self.error = f"predictions could not be written to {self._writer.path}: {error}"
 
     def close(self) -> None:
@@ -90,6 +96,7 @@ class PredictionFile:
             os.replace(path, path.with_name(f"{path.name}.old"))
             write_atomic(path, b"".join(to_json(row) + b"\n" for row in self.kept.values()))
         except OSError as error:
+            self._refused = True
             self.error = f"predictions could not be written to {path}: {error}"
 
 

@@ -54,7 +54,7 @@ def read_tasks(rows: Iterable[tuple[str, bytes | Mapping[str, Any] | Task]]) -> 
         except (ValidationError, orjson.JSONDecodeError) as error:
             problems += [f"{where}: {problem}" for problem in _describe(error)]
             continue
-        problems += [f"{where}: {problem}" for problem in _verifier_problems(task)]
+        problems += [f"{where}: {problem}" for problem in [*_verifier_problems(task), *_json_problems(row, task)]]
         if task.task_id in first:
             problems.append(f"{where}: task_id {task.task_id!r} is already that of {first[task.task_id]}")
         first.setdefault(task.task_id, where)
@@ -75,6 +75,17 @@ def _describe(error: ValidationError | orjson.JSONDecodeError) -> list[str]:
     if isinstance(error, ValidationError):
         return describe_validation(error, Task)
     return [f"not JSON: {error}"]
+
+
+def _json_problems(row: bytes | Mapping[str, Any] | Task, task: Task) -> list[str]:
+    """Why a task made by code could not be written down: it is hashed, and its predictions are lines of JSON."""
+    if isinstance(row, bytes):
+        return []
+    try:
+        orjson.dumps(task.model_dump(mode="json"))
+    except (TypeError, ValueError) as error:  # pydantic's own error is a ValueError
+        return [f"has a value that is no JSON: {error}"]
+    return []
 
 
 def _verifier_problems(task: Task) -> list[str]:

@@ -6,12 +6,13 @@ killed evaluation goes on at its first missing sample. What fails costs a predic
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..causes import describe
 from ..config import BenchmarkConfig
@@ -23,14 +24,28 @@ from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
 from .predictions import PredictionFile, fingerprint, prediction_row, sample_seed
 from .results import BenchmarkScore, PredictionRow
-from .task import InProcess, LlmJudge, Task
+from .task import LlmJudge, Task
 from .tasks import Benchmark
-from .verification import setup_of, unusable
-from .worker import Job, Outcome
+from .verification import Checked, job_of, limits_of, setup_of, unusable
+from .worker import Outcome
 
 VERIFIER_TIMEOUT_S = 10.0
 PROGRESS_EVERY_S = 1.0
 OnProgress = Callable[[int, int], None]
+
+
+class Rounds(Protocol):
+    """In which order tasks are scored, and how far (see adaptive.py)."""
+
+    def parts(self, tasks: Sequence[Task]) -> Sequence[Sequence[Task]]:
+        """The tasks in rounds."""
+
+    def go_on(self, part: Sequence[Task], rows: Mapping[tuple[str, int], PredictionRow]) -> bool:
+        """Whether there is to be another round after this one.
+
+        Args:
+            rows: every row so far, by task id and sample.
+        """
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ def score(
     resume: bool = True,
     judge: JudgeFactory | None = None,
     verifier_timeout: float = VERIFIER_TIMEOUT_S,
+    rounds: Rounds | None = None,
 ) -> BenchmarkScore:
     """Score a client on a benchmark.
 
@@ -64,6 +80,7 @@ def score(
         resume: False: what is in the file does not count.
         judge: opens the client of a judge model; None: by the environment (see judge.py).
         verifier_timeout: seconds one verification may take.
+        rounds: scores the tasks in its order, round by round, and no further than it says; None: all at once.
 
     Returns:
         The score; `error` is set if nothing could be scored or rows could not be written.
@@ -74,23 +91,34 @@ def score(
     """
     started = time.monotonic()
     tasks = list(benchmark.tasks[: entry.limit])
-    if problems := unusable(tasks):
+    allowed = limits_of(entry.sandbox, entry.sandbox_limits)
+    if problems := unusable(tasks, allowed, benchmark.places):
         raise ConfigError("\n".join(problems))
     mark = fingerprint(entry, benchmark.hash, seed, identity or getattr(client, "identity", None))
     file = PredictionFile(predictions, mark, resume=resume)
-    samples = [Sample(task, index) for task in tasks for index in range(entry.num_samples)]
-    missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
+    every = [Sample(task, index) for task in tasks for index in range(entry.num_samples)]
     rows = dict(file.kept)
-    if missing:
-        local = any(isinstance(task.verifier, InProcess) for task in tasks)
-        pool = pool_for(setup_of(tasks, verifier_timeout)) if local else None
-        judges = Judges({task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}, judge)
-        scorer = _Scorer(missing, file, pool, judges, on_progress, len(samples))
-        rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))
+    made, scored = 0, set[str]()
+    for part in [tasks] if rounds is None else rounds.parts(tasks):
+        samples = [Sample(task, index) for task in part for index in range(entry.num_samples)]
+        missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
+        if missing:
+            local = any(isinstance(task.verifier, Checked) for task in tasks)
+            pool = pool_for(setup_of(tasks, verifier_timeout, allowed)) if local else None
+            asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
+            scorer = _Scorer(missing, file, pool, Judges(asked, judge), on_progress, len(every), len(rows))
+            rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))
+            made += len(missing)
+        scored.update(task.task_id for task in part)
+        if rounds is not None and not rounds.go_on(part, rows):
+            break
+    samples = [sample for sample in every if sample.task.task_id in scored]
+    tasks = [task for task in tasks if task.task_id in scored]
     ordered = [rows[sample.task.task_id, sample.index] for sample in samples]
     if on_progress is not None:
-        on_progress(len(samples), len(samples))
-    return _scored(benchmark, entry, tasks, ordered, file, started, len(samples) - len(missing), client)
+        with contextlib.suppress(OSError):
+            on_progress(len(samples), len(samples))
+    return _scored(benchmark, entry, tasks, ordered, file, started, len(samples) - made, client)
 
 
 class _Scorer:
@@ -104,6 +132,7 @@ class _Scorer:
         judges: Judges,
         on_progress: OnProgress | None,
         total: int,
+        before: int,
     ) -> None:
         self._samples = samples
         self._file = file
@@ -111,6 +140,7 @@ class _Scorer:
         self._judges = judges
         self._on_progress = on_progress
         self._total = total
+        self._before = before
         self._lock = threading.Lock()
         self._seen: set[int] = set()
         self._rows: dict[tuple[str, int], PredictionRow] = {}
@@ -143,13 +173,17 @@ class _Scorer:
             if index in self._seen:
                 return
             self._seen.add(index)
+        if not isinstance(result, Result):  # a client of the user's own
+            result = Result(error=f"TypeError: the client gave a {type(result).__name__}, not a Result")
+        elif not isinstance(result.text, str):
+            wrong = f"TypeError: the client gave a text that is a {type(result.text).__name__}, not a str"
+            result = Result(error=result.error or wrong)
         result.text = result.text.encode(errors="replace").decode()  # a lone surrogate could not be written
         verifier = self._samples[index].task.verifier
         if result.error is not None:
             self._finish(index, result, Outcome(None, result.error))
-        elif isinstance(verifier, InProcess) and self._pool is not None:
-            job = Job(verifier.fn_name, result.text, verifier.expected, verifier.params)
-            self._pool.submit(job, lambda outcome: self._finish(index, result, outcome))
+        elif isinstance(verifier, Checked) and self._pool is not None:
+            self._pool.submit(job_of(verifier, result.text), lambda outcome: self._finish(index, result, outcome))
         elif isinstance(verifier, LlmJudge):
             task = self._samples[index].task
             self._judges.submit(task, verifier, result.text, lambda outcome: self._finish(index, result, outcome))
@@ -175,9 +209,10 @@ class _Scorer:
             due = self._on_progress is not None and time.monotonic() - self._said >= PROGRESS_EVERY_S
             if due:
                 self._said = time.monotonic()
-                done = self._total - len(self._samples) + len(self._rows)
+                done = self._before + len(self._rows)
         if due and self._on_progress is not None:
-            self._on_progress(done, self._total)
+            with contextlib.suppress(OSError):  # a full disk: the row is what counts
+                self._on_progress(done, self._total)
 
 
 def _request(sample: Sample, entry: BenchmarkConfig, seed: int) -> Request:
@@ -189,9 +224,9 @@ def _request(sample: Sample, entry: BenchmarkConfig, seed: int) -> Request:
     messages = [{"role": "system", "content": system}] if system else []
     return Request(
         messages=[*messages, {"role": "user", "content": instruction}],
-        max_tokens=entry.max_tokens,
+        max_tokens=sample.task.max_tokens or entry.max_tokens,
         temperature=entry.temperature,
-        stop=tuple(entry.stop),
+        stop=(*entry.stop, *(sample.task.stop or ())),
         seed=sample_seed(seed, sample.task.task_id, sample.index),
         enable_thinking=template.enable_thinking,
     )

@@ -35,13 +35,17 @@ class LlmJudge(Strict):
 
 
 class E2B(Strict):
-    """Checked by running code in a sandbox."""
+    """Checked by running a test script on the answer, in a sandbox (see e2b.py)."""
 
     kind: Literal["e2b"]
     dockerfile: str
+    """The image the tests were written for; `FROM python[:version]` and comments only, since none is built."""
     test_sh: str
+    """A bash script; its exit status, or a last line `reward: 0.5`, is the reward."""
     test_state_py: str
+    """Stands beside the script as test_state.py."""
     expected: Any = None
+    """A reference answer for the record; null: none."""
 
 
 Verifier = Annotated[InProcess | LlmJudge | E2B, Field(discriminator="kind")]
@@ -58,6 +62,10 @@ class Task(Strict):
     """How an answer is checked."""
     system_prompt: str | None = None
     """System message of this task; null: the benchmark entry's."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest answer to this task, in tokens; null: the benchmark entry's."""
+    stop: list[str] | None = None
+    """The answer to this task ends before the first of these strings too, beside the benchmark entry's."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything about the task; breakdown_keys and cluster_key are paths into it."""
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from .. import registry
-from ..config import BenchmarkConfig, ChatTemplate
+from ..config import BenchmarkConfig, ChatTemplate, SandboxLimits
 from ..errors import DataError
 from .reading import read_metadata, read_tasks
 from .task import E2B, InProcess, LlmJudge, Task, at_path
@@ -37,19 +37,23 @@ class Benchmark:
         tasks: at least one, each with its own task_id.
         metadata: about the benchmark, from metadata.yaml.
         root: its folder; None if it was made by code.
+        places: where each task stands, for messages; empty: they are named by their ids.
     """
 
     name: str
     tasks: Sequence[Task]
     metadata: dict[str, Any] = field(default_factory=dict)
     root: Path | None = None
+    places: Sequence[str] = ()
 
     @cached_property
     def hash(self) -> str:
         """sha256 over the tasks in their order: equal hashes mean equal tasks, wherever they came from."""
         digest = hashlib.sha256()
         for task in self.tasks:
-            digest.update(orjson.dumps(task.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS) + b"\n")
+            unset = {name for name in ("max_tokens", "stop") if getattr(task, name) is None}  # these came later
+            row = task.model_dump(mode="json", exclude=unset)
+            digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n")
         return digest.hexdigest()
 
     @classmethod
@@ -66,10 +70,11 @@ class Benchmark:
             raise DataError(f"{what} {root} (looked for {file.absolute()})")
         metadata = read_metadata(root / "metadata.yaml")
         lines = enumerate(file.read_bytes().splitlines(), start=1)
-        tasks = read_tasks((f"{file}:{number}", line) for number, line in lines if line.strip())
+        rows = {f"{file}:{number}": line for number, line in lines if line.strip()}
+        tasks = read_tasks(rows.items())
         if not tasks:
             raise DataError(f"{file}: the file has no tasks")
-        return cls(str(metadata.get("name") or root.absolute().name), tasks, metadata, root)
+        return cls(str(metadata.get("name") or root.absolute().name), tasks, metadata, root, list(rows))
 
     @classmethod
     def from_iterable(
@@ -112,6 +117,8 @@ class Benchmark:
         num_samples: int = 1,
         metrics: Sequence[str] = (),
         chat_template: ChatTemplate | None = None,
+        sandbox: Literal["bubblewrap"] | None = None,
+        sandbox_limits: SandboxLimits | None = None,
         seed: int = 0,
         predictions: str | Path | None = None,
     ) -> BenchmarkScore:
@@ -120,6 +127,8 @@ class Benchmark:
         Args:
             client: answers requests in bulk, or one prompt at a time.
             metrics: more than the default ones: `pass@k`, `pass^k`, registered ones.
+            sandbox: allows verifiers that run the answers' code, in a sandbox; None: they are refused.
+            sandbox_limits: what one sandboxed program may use; None: the default ones.
             seed: drives sampling, each sample by its own seed.
             predictions: a .jsonl file for the prediction rows; what is in it already is not generated again.
 
@@ -140,20 +149,37 @@ class Benchmark:
             num_samples=num_samples,
             metrics=list(metrics),
             chat_template=chat_template or ChatTemplate(),
+            sandbox=sandbox,
+            sandbox_limits=sandbox_limits or SandboxLimits(),
         )
         path = Path(predictions) if predictions is not None else None
         return score(self, as_client(client), entry, seed=seed, predictions=path)
 
 
+def name_of(entry: BenchmarkConfig) -> str:
+    """What the scores of a config entry are called, whether its tasks can be read or not."""
+    if entry.name is not None:
+        return entry.name
+    if entry.generate is not None:
+        return entry.generate.kind
+    root = Path(str(entry.path))
+    try:
+        return str(read_metadata(root / "metadata.yaml").get("name") or root.absolute().name)
+    except (DataError, OSError):
+        return root.absolute().name
+
+
 def check_benchmark(entry: BenchmarkConfig) -> list[str]:
     """Every problem of a benchmark entry that can be found before anything runs; an empty list if there is none."""
-    from .verification import unusable
+    from .verification import limits_of, unusable
 
     try:
-        tasks = Benchmark.load(entry).tasks[: entry.limit]
+        loaded = Benchmark.load(entry)
     except DataError as error:
         return [f"benchmark: {error}"]
-    problems = [f"benchmark: {problem}" for problem in unusable(tasks)]
+    tasks = loaded.tasks[: entry.limit]
+    allowed = limits_of(entry.sandbox, entry.sandbox_limits)
+    problems = [f"benchmark: {problem}" for problem in unusable(tasks, allowed, loaded.places)]
     keys = [("breakdown_keys", key) for key in entry.breakdown_keys]
     keys += [("cluster_key", entry.cluster_key)] if entry.cluster_key else []
     for name, key in keys:

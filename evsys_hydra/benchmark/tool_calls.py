@@ -32,7 +32,10 @@ def calls_in(answer: Any) -> list[Call]:
     if not isinstance(answer, str):
         return _calls(answer)
     blocks = _BLOCK.findall(answer)
-    return [call for text in (blocks or [answer]) for value in _json_values(text) for call in _calls(value)]
+    try:
+        return [call for text in (blocks or [answer]) for value in json_values(text) for call in _calls(value)]
+    except RecursionError:  # an answer of hundreds of nested lists is no call
+        return []
 
 
 def calls_match(made: Sequence[Call], wanted: Sequence[Call], params: Mapping[str, Any]) -> bool:
@@ -106,12 +109,12 @@ def _arguments(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
             return {"": value}  # arguments that cannot be read equal no others
     return value if isinstance(value, dict) else {}
 
 
-def _json_values(text: str) -> list[Any]:
+def json_values(text: str) -> list[Any]:
     """The outermost JSON objects and lists in a text, in order; what is between them is skipped."""
     values: list[Any] = []
     place, tries = 0, 0
@@ -123,7 +126,7 @@ def _json_values(text: str) -> list[Any]:
         try:
             value, place = _DECODER.raw_decode(text, place)
             values.append(value)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
             place += 1
             tries += 1
     return values

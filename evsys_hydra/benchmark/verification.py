@@ -13,30 +13,92 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import registry
+from ..config import SandboxLimits
 from ..errors import ConfigError
+from . import e2b, sandbox
+from .python_tests import params_problem
+from .sandbox import Limits
 from .task import E2B, InProcess, Task
-from .worker import Setup
+from .worker import Job, Setup
 
 MAX_SHOWN = 3
+NEEDS = {
+    "lm_eval": ("lm_eval", "lm-eval"),
+    "math_answer": ("math_verify", "math"),
+    "reasoning_gym": ("reasoning_gym", "reasoning-gym"),
+}
+"""Verifier -> the module it imports, and the extra that brings it."""
+Checked = InProcess | E2B
+"""Verifiers that run in a verifier process."""
 
 
-def unusable(tasks: Sequence[Task]) -> list[str]:
-    """Why verifiers of these tasks cannot run here: one line a reason; empty if all can."""
+def limits_of(kind: str | None, limits: SandboxLimits) -> Limits | None:
+    """What a config allows sandboxed programs (its `sandbox` and `sandbox_limits`); None: it allows none."""
+    return None if kind is None else Limits(**limits.model_dump())
+
+
+def unusable(tasks: Sequence[Task], allowed: Limits | None = None, places: Sequence[str] = ()) -> list[str]:
+    """Why verifiers of these tasks cannot run here: one line a reason; empty if all can.
+
+    Args:
+        allowed: what sandboxed programs may use; None: tasks may not run any.
+        places: where each task stands; empty: tasks are named by their ids.
+    """
+    where = list(places[: len(tasks)]) or [f"task {task.task_id}" for task in tasks]
+    running = [place for place, task in zip(where, tasks, strict=True) if runs_code(task)]
     problems: list[str] = []
-    sandboxed = [task.task_id for task in tasks if isinstance(task.verifier, E2B)]
-    if sandboxed:
-        problems.append(
-            f"{_some(sandboxed)}: verifiers of kind 'e2b' run code in a sandbox, which this version does not have. "
-            "Kinds that can be used: in_process, llm_judge."
-        )
-    maths = [task.task_id for task in tasks if _fn_name(task) == "math_answer"]
-    if maths and importlib.util.find_spec("math_verify") is None:
-        problems.append(f"{_some(maths)}: math_answer needs math-verify: pip install 'evsys_hydra[math]'")
+    if running and allowed is None:
+        problems.append(f"{_some(running)}: {off('benchmark')}")
+    elif running and allowed is not None and (problem := sandbox.problem(allowed)):
+        problems.append(f"{_some(running)}: run code, and benchmark.sandbox = 'bubblewrap' cannot hold it: {problem}")
+    wrong = [f"{place}: {problem}" for place, task in zip(where, tasks, strict=True) if (problem := wrong_code(task))]
+    problems += wrong[:MAX_SHOWN] + ([f"... and {len(wrong) - MAX_SHOWN} more"] if len(wrong) > MAX_SHOWN else [])
+    for fn_name, (module, extra) in NEEDS.items():
+        using = [place for place, task in zip(where, tasks, strict=True) if _fn_name(task) == fn_name]
+        if using and importlib.util.find_spec(module) is None:
+            package = module.replace("_", "-")
+            problems.append(f"{_some(using)}: {fn_name} needs {package}: pip install 'evsys_hydra[{extra}]'")
     return problems
 
 
-def setup_of(tasks: Iterable[Task], time_limit: float) -> Setup:
+def runs_code(task: Task) -> bool:
+    """Whether the task's verifier runs the answer, and so needs the sandbox."""
+    return isinstance(task.verifier, E2B) or _fn_name(task) == "python_tests"
+
+
+def off(owner: str) -> str:
+    """What is wrong with such a task where it is not allowed, and the remedy.
+
+    Args:
+        owner: what has the `sandbox` field: benchmark or algorithm.
+    """
+    return (
+        "verifier: kind 'e2b' and fn_name 'python_tests' run the model's code, which is off; "
+        f"allow it in a sandbox with {owner}.sandbox=bubblewrap"
+    )
+
+
+def wrong_code(task: Task) -> str | None:
+    """What is wrong with the tests that a task runs on the answer's code; None: nothing, or it runs none."""
+    if isinstance(task.verifier, E2B):
+        return e2b.e2b_problem(task.verifier)
+    if isinstance(task.verifier, InProcess) and runs_code(task):
+        return params_problem(task.verifier.params)
+    return None
+
+
+def job_of(verifier: Checked, output: str) -> Job:
+    """The verification of one answer."""
+    if isinstance(verifier, E2B):
+        return e2b.job_of(verifier, output)
+    return Job(verifier.fn_name, output, verifier.expected, verifier.params)
+
+
+def setup_of(tasks: Sequence[Task], time_limit: float, allowed: Limits | None = None) -> Setup:
     """What a verifier process needs for these tasks.
+
+    Args:
+        allowed: what sandboxed programs may use, if a task runs one.
 
     Raises:
         ConfigError: a verifier that can be given to no other process.
@@ -46,8 +108,12 @@ def setup_of(tasks: Iterable[Task], time_limit: float) -> Setup:
 
     names = sorted({name for task in tasks if (name := _fn_name(task)) is not None})
     targets: dict[str, Any] = {name: registry.verifiers.get(name).target for name in names}
+    if any(isinstance(task.verifier, E2B) for task in tasks):
+        targets[e2b.FN_NAME] = e2b.run_test_sh
+    if not any(map(runs_code, tasks)):
+        allowed = None
     try:
-        return Setup(_plugin_files(targets.values()), cloudpickle.dumps(targets), time_limit)
+        return Setup(_plugin_files(targets.values()), cloudpickle.dumps(targets), time_limit, allowed)
     except Exception as error:
         raise ConfigError(
             f"the verifiers {', '.join(names)} cannot be handed to a process of their own "
@@ -65,6 +131,6 @@ def _fn_name(task: Task) -> str | None:
     return task.verifier.fn_name if isinstance(task.verifier, InProcess) else None
 
 
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - MAX_SHOWN} more" if len(ids) > MAX_SHOWN else ""
-    return f"task {', '.join(ids[:MAX_SHOWN])}{more}"
+def _some(places: Sequence[str]) -> str:
+    more = f" and {len(places) - MAX_SHOWN} more" if len(places) > MAX_SHOWN else ""
+    return f"{', '.join(places[:MAX_SHOWN])}{more}"

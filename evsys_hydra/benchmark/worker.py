@@ -7,7 +7,6 @@ process or finds it dead.
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 import pickle
@@ -18,9 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-VerifierFn = Callable[[str, Any, dict[str, Any]], float]
+if TYPE_CHECKING:
+    from .sandbox import Limits
+
+VerifierFn = Callable[[str, Any, dict[str, Any]], "float | Outcome"]
 SEND_EVERY_S = 0.05
 ORPHAN_GRACE_S = 5.0
 
@@ -49,11 +51,13 @@ class Setup(NamedTuple):
         files: plugin files to load before unpickling.
         verifiers: cloudpickle of {fn_name: function}.
         time_limit: seconds a verification may take.
+        sandbox: what a sandboxed program may use; None: verifiers may not run any.
     """
 
     files: tuple[str, ...]
     verifiers: bytes
     time_limit: float
+    sandbox: Limits | None = None
 
 
 def main(socket: int, shared: int) -> None:
@@ -86,18 +90,24 @@ def main(socket: int, shared: int) -> None:
 def call(verify: VerifierFn, job: Job) -> Outcome:
     """The verifier's reward; anything else it does is the outcome's error."""
     try:
-        reward = float(verify(job.output, job.expected, job.params))
+        given = verify(job.output, job.expected, job.params)
+        outcome = given if isinstance(given, Outcome) else Outcome(float(given))
     except Exception as error:
         return Outcome(None, f"verifier {job.fn_name}: {type(error).__name__}: {error}")
-    if math.isnan(reward) or not 0.0 <= reward <= 1.0:
+    reward = outcome.reward
+    if reward is not None and not 0.0 <= reward <= 1.0:  # nan neither
         return Outcome(None, f"verifier {job.fn_name}: returned {reward}; a reward is a number in [0, 1]")
-    return Outcome(reward, None)
+    return outcome
 
 
 def _load(setup: Setup) -> dict[str, VerifierFn]:
     from ..registry import load_plugins
 
     load_plugins(setup.files)
+    if setup.sandbox is not None:
+        from .sandbox import allow
+
+        allow(setup.sandbox)
     loaded: dict[str, VerifierFn] = pickle.loads(setup.verifiers)
     return loaded
 

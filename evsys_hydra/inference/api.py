@@ -58,7 +58,8 @@ class ApiInference(KindConfig):
     output_price: float | None = Field(None, ge=0)
     """Price of a million completion tokens."""
     cache: str | None = None
-    """Directory where answers are kept: the same request to the same model is paid once."""
+    """Directory where answers are kept: the same request to the same model is paid once. null: api_answers/ of the
+    experiment."""
 
 
 @dataclass
@@ -108,6 +109,7 @@ class ApiClient:
         self.identity = f"{config.model} at {self._url}"
         self._cache = ResponseCache(Path(config.cache), self.identity) if config.cache is not None else None
         self._fatal: str | None = None
+        self._has_answered = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -139,7 +141,11 @@ class ApiClient:
         self, http: httpx.AsyncClient, gate: Gate, requests: Sequence[Request], waiting: Iterator[int], finish: OnResult
     ) -> None:
         for index in waiting:
-            finish(index, await self._answer(http, gate, requests[index]))
+            try:
+                result = await self._answer(http, gate, requests[index])
+            except Exception as error:  # texts that are no Unicode, for example: no other request suffers
+                result = Result(finish_reason="error", error=self._clean(describe(error)))
+            finish(index, result)
 
     async def _answer(self, http: httpx.AsyncClient, gate: Gate, request: Request) -> Result:
         config = self._config
@@ -158,10 +164,12 @@ class ApiClient:
                     asked = time.monotonic()
                     answer = await self._attempt(http, body)
                 gate.went_well()
+                self._has_answered = True
                 return self._result(body, answer, time.monotonic() - asked, attempt)
             except Refused as refused:
                 why = self._clean(str(refused))
-                self._fatal = why if refused.for_all else self._fatal
+                if refused.for_all or (refused.at_first and not self._has_answered):
+                    self._fatal = why
                 break
             except Retry as retry:
                 why = self._clean(str(retry))
@@ -182,7 +190,7 @@ class ApiClient:
             )
         except (TimeoutError, httpx.TimeoutException) as error:
             raise Retry(f"no answer within {self._config.timeout_s:g} s") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # a body that cannot be decompressed is one too
             raise Retry(f"connection to {self._url}: {describe(error)}") from error
         return read_answer(response)
 

@@ -12,9 +12,14 @@ import orjson
 from ..record.files import LineWriter, read_lines
 from .client import Result
 
+FIELDS = frozenset(Result.__dataclass_fields__)
+
 
 class ResponseCache:
     """One file a model: each line is a request's hash and its answer. Errors are not kept.
+
+    A request is its whole body: model, messages (so the task and the system prompt), max_tokens, temperature, stop, and
+    when sampling the seed, which differs for each sample of each task.
 
     Args:
         directory: made if it is not there; several processes may share it.
@@ -23,7 +28,8 @@ class ResponseCache:
 
     def __init__(self, directory: Path, identity: str) -> None:
         path = directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
-        self._kept = {row["key"]: row["result"] for row in read_lines(path) if "key" in row and "result" in row}
+        rows = (row for row in read_lines(path) if "key" in row and isinstance(row.get("result"), dict))
+        self._kept = {row["key"]: {name: row["result"][name] for name in FIELDS & row["result"].keys()} for row in rows}
         self._writer = LineWriter(path)
 
     def get(self, body: dict[str, Any]) -> Result | None:

@@ -14,8 +14,10 @@ from .client import FinishReason, Request
 
 Endpoint = Literal["chat", "completions"]
 MAX_SHOWN = 300
-REFUSED_FOR_ALL = (401, 402, 403, 404)
-"""No key, no money, no right, no such model: no other request would fare better."""
+REFUSED_FOR_ALL = (401, 402)
+"""No key, no money: no other request would fare better."""
+REFUSED_AT_FIRST = (403, 404)
+"""No right, no such model; from a server that has answered before, a word about this one request (moderation)."""
 
 
 class Retry(Exception):
@@ -28,11 +30,15 @@ class Retry(Exception):
 
 
 class Refused(Exception):
-    """An attempt that no other one can heal. `for_all`: nor would any other request be answered."""
+    """An attempt that no other one can heal. `for_all`: nor would any other request be answered.
 
-    def __init__(self, why: str, *, for_all: bool) -> None:
+    `at_first`: nor would any other one, if none has been answered so far.
+    """
+
+    def __init__(self, why: str, *, for_all: bool = False, at_first: bool = False) -> None:
         super().__init__(why)
         self.for_all = for_all
+        self.at_first = at_first
 
 
 @dataclass(frozen=True)
@@ -78,19 +84,21 @@ def read_answer(response: httpx.Response) -> Answer:
         why = f"HTTP {status}: {_reason(response)}"
         if status in (408, 429) or status >= 500:
             raise Retry(why, _retry_after(response), slow_down=status == 429)
-        raise Refused(why, for_all=status in REFUSED_FOR_ALL)
+        raise Refused(why, for_all=status in REFUSED_FOR_ALL, at_first=status in REFUSED_AT_FIRST)
     try:
         return _read(response.json())
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Retry(f"unreadable answer ({type(error).__name__}: {error}): {response.text[:MAX_SHOWN]!r}") from error
 
 
 def _read(value: Any) -> Answer:
     choice = value["choices"][0]
     text = choice["text"] if "text" in choice else _text(choice["message"])
+    if not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}")
     usage = value.get("usage") or {}
     return Answer(
-        text=text,
+        text=_unicode(text),
         finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
@@ -100,8 +108,8 @@ def _read(value: Any) -> Answer:
 def _text(message: dict[str, Any]) -> str:
     """The content; tool calls are written as the `<tool_call>` blocks that tool_calls_match reads."""
     content = message.get("content") or ""
-    if not isinstance(content, str):
-        raise TypeError(f"content is a {type(content).__name__}")
+    if isinstance(content, list):  # parts, of which those that are no text (a model's thinking) are left out
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
     blocks = [f"<tool_call>{json.dumps(call['function'])}</tool_call>" for call in message.get("tool_calls") or []]
     return "\n".join([*([content] if content else []), *blocks])
 
@@ -112,7 +120,12 @@ def _reason(response: httpx.Response) -> str:
         text = error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
         text = response.text
-    return " ".join(str(text).split())[:MAX_SHOWN]
+    return _unicode(" ".join(str(text).split())[:MAX_SHOWN])
+
+
+def _unicode(text: str) -> str:
+    """Half of a surrogate pair is a string in JSON, but no text that could be written."""
+    return text.encode(errors="replace").decode()
 
 
 def _retry_after(response: httpx.Response) -> float | None:

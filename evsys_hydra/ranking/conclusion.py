@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from .early_stopping import ALPHA_STOP
 from .phrases import LISTED, count, interval, names, number, probability
 
 Row = Mapping[str, object]
@@ -29,7 +30,7 @@ def write_conclusion(
         verdict: what `rank` returned, or None if the experiment has no success metric.
         arms: one mapping an arm: name, group, status ("completed" or "ok" for success, "pending" or "running" for what
             has not ended; anything else counts as failed), score (the success metric, or None) and for a failed arm
-            error and cause (text or None).
+            error and cause (text or None), for one that was stopped early lost_to (a group).
         metric_name: as the sentences should call it; the verdict's metric by default.
         hypothesis_text: the experiment's hypothesis in the user's words, quoted.
 
@@ -46,6 +47,7 @@ def write_conclusion(
             _baseline(verdict),
             _hypothesis(verdict, hypothesis_text),
             _references(verdict),
+            _stopped(verdict, arms),
             _unranked(verdict, arms),
             _missing(verdict),
         ]
@@ -83,6 +85,8 @@ def _claim(verdict: Row, metric: str) -> str:
         return f"Only one group was ranked: {top}, at {metric} {_score(verdict, top)}; it has no rival."
     corrected = cast(float, verdict["best_score_corrected"])
     scored = f"{metric} {_score(verdict, top)}, or {number(corrected)} corrected for being picked as the highest"
+    if kind == "winner" and len(ranking) == 1:
+        return f"{top} is the best group, at {metric} {_score(verdict, top)}: it is the only one left."
     if kind == "winner":
         return f"{top} is the best of {count(len(ranking), 'group')}: {scored}. {_lead(verdict, ranking)}"
     return f"{top} scored highest ({scored}), but {_rivals(verdict, ranking)}"
@@ -196,8 +200,36 @@ def _references(verdict: Row) -> str:
     return f"For reference, not ranked: {names(shown)}."
 
 
+def _stopped(verdict: Row, arms: Sequence[Row]) -> str:
+    """Which groups were stopped early, after how much, by whom, and what that saved."""
+    entries = [entry for entry in _rows(verdict, "unranked") if entry["reason"] == "stopped"]
+    if not entries:
+        return ""
+    total = cast(int, verdict["n_tasks"])
+    by_name = {str(arm["name"]): arm for arm in arms}
+    groups: dict[str, list[Row]] = {}
+    for entry in entries:
+        groups.setdefault(str(entry["group"]), []).append(entry)
+    shown, orphans = [], []
+    for group, rows in groups.items():
+        lost = next((lost for row in rows if (lost := by_name.get(str(row["arm"]), {}).get("lost_to"))), None)
+        after = names(sorted({f"{row['tasks_scored']:,}" for row in rows}, key=lambda text: int(text.replace(",", ""))))
+        shown.append(f"{group} after {after} (behind {lost})")
+        if lost not in {*cast("list[str]", verdict["ranking"]), *groups}:
+            orphans.append((group, lost))
+    saved = sum(total - cast(int, entry["tasks_scored"]) for entry in entries)
+    planned = total * sum(arm["status"] in COMPLETED for arm in arms)
+    text = (
+        f"Stopped early, because they can no longer be the best ({100 * ALPHA_STOP:.0f}% error): {names(shown)} of "
+        f"{total:,} tasks. That saved {saved:,} of {planned:,} answers to score."
+    )
+    for group, lost in orphans:
+        text += f" But {lost} is not ranked itself: score {group} in full with evsys-hydra eval, then conclude."
+    return text
+
+
 def _unranked(verdict: Row, arms: Sequence[Row]) -> str:
-    entries = _rows(verdict, "unranked")
+    entries = [entry for entry in _rows(verdict, "unranked") if entry["reason"] != "stopped"]
     if not entries:
         return ""
     by_name = {str(arm["name"]): arm for arm in arms}

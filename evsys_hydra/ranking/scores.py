@@ -6,6 +6,7 @@ knows the direction of the metric or the order of the table. Failed and incomple
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ COMPLETE_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Unranked:
-    """A run that is not ranked. reason: failed, no_score or incomplete."""
+    """A run that is not ranked. reason: failed, no_score, stopped or incomplete."""
 
     arm: str
     group: str
@@ -80,13 +81,14 @@ class Collected:
 
 def collect(table: Table) -> Collected:
     """Set failed, unscored and incomplete runs aside and line the others up on the tasks."""
+    stopped = {arm.group for arm in table.arms if arm.lost_to is not None}
     scored = [arm for arm in table.arms if arm.status == "ok" and _n_scores(arm, table) > 0]
     tasks = _universe(scored, table)
     covered = {arm.name: _covered(arm, tasks, table) for arm in table.arms}
-    kept = [arm for arm in scored if covered[arm.name] >= COMPLETE_SHARE * len(tasks)]
+    kept = [arm for arm in scored if covered[arm.name] >= COMPLETE_SHARE * len(tasks) and arm.group not in stopped]
     kept_names = {arm.name for arm in kept}
     unranked = [
-        Unranked(arm.name, arm.group, _reason(arm, table), covered[arm.name])
+        Unranked(arm.name, arm.group, _reason(arm, table, stopped), covered[arm.name])
         for arm in table.arms
         if arm.name not in kept_names
     ]
@@ -117,9 +119,11 @@ def _covered(arm: Arm, tasks: list[str], table: Table) -> int:
     return sum(task in arm.scores for task in tasks)
 
 
-def _reason(arm: Arm, table: Table) -> str:
+def _reason(arm: Arm, table: Table, stopped: Collection[str]) -> str:
     if arm.status == "failed":
         return "failed"
+    if arm.group in stopped:
+        return "stopped"
     return "no_score" if _n_scores(arm, table) == 0 else "incomplete"
 
 

@@ -18,7 +18,7 @@ KINDS = ("per_task", "scalar")
 STATUSES = ("ok", "failed")
 TABLE_FIELDS = ("metric", "arms", "clusters", "baseline", "hypothesis", "min_effect", "alpha", "rng_seed")
 METRIC_FIELDS = ("name", "direction", "kind", "bounds", "pass_at_k")
-ARM_FIELDS = ("name", "group", "seed", "status", "ranked", "per_task", "scalar")
+ARM_FIELDS = ("name", "group", "seed", "status", "ranked", "lost_to", "per_task", "scalar")
 
 
 class TableError(ValueError):
@@ -43,13 +43,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class Arm:
-    """One run. `scores` maps task id to folded reward; `ranked=False` marks a reference that can never win."""
+    """One run. `scores` maps task id to folded reward; `ranked=False` marks a reference that can never win;
+    `lost_to` is the group that this one's was shown to be worse than before all tasks were scored."""
 
     name: str
     group: str
     seed: int | str | None
     status: str
     ranked: bool
+    lost_to: str | None
     scores: Mapping[str, float]
     scalar: float | None
 
@@ -155,11 +157,23 @@ def _arm(raw: object, index: int, metric: Metric, problems: list[str]) -> Arm | 
         seed = str(seed)
     if not isinstance(ranked, bool):
         problems.append(f"{label}: ranked is {_show(ranked)}; it must be true or false")
+    lost_to = raw.get("lost_to")
+    if lost_to is not None and (not isinstance(lost_to, str) or lost_to == raw.get("group")):
+        problems.append(f"{label}: lost_to is {_show(lost_to)}; it must be the name of another group, or null")
     status = _choice(raw.get("status", "ok"), STATUSES, f"{label}: status", problems)
     ok = status == "ok"
     scores = _per_task(raw.get("per_task"), metric, label, problems) if ok else {}
     scalar = _scalar(raw.get("scalar"), metric, label, problems) if ok else None
-    return Arm(str(name), str(raw.get("group")), seed, status, ranked is not False, scores, scalar)
+    return Arm(
+        str(name),
+        str(raw.get("group")),
+        seed,
+        status,
+        ranked is not False,
+        lost_to if isinstance(lost_to, str) else None,
+        scores,
+        scalar,
+    )
 
 
 def _per_task(raw: object, metric: Metric, label: str, problems: list[str]) -> Mapping[str, float]:

@@ -101,6 +101,8 @@ def _ranking(table: Table, analysis: Analysis) -> dict[str, object]:
     p_to_best = _p_to_best(differences, groups)
     best_set = [groups[k] for k in find_best_set(analysis, order, p_to_best, Noise(main.covariance, rng).draw)]
     kind = _verdict(analysis, best_set)
+    if kind == "single_arm" and _all_lost_to(groups[0], table):
+        kind = "winner"
     corrected = corrected_best(main, best, rng) if kind != "no_inference" else None
     found = Resolution(None, None, None)
     if analysis.can_infer and len(order) > 1:
@@ -140,6 +142,12 @@ def _verdict(analysis: Analysis, best_set: list[str]) -> str:
     if len(best_set) == 1:
         return "winner"
     return "tie_at_top" if len(best_set) < len(analysis.groups) else "inconclusive"
+
+
+def _all_lost_to(last: str, table: Table) -> bool:
+    """Whether groups were stopped early, each shown to be worse than the last one or than another of them."""
+    lost_to = {arm.group: arm.lost_to for arm in table.arms if arm.lost_to is not None}
+    return bool(lost_to) and set(lost_to.values()) <= {last, *lost_to}
 
 
 def _estimate(analysis: Analysis, k: int, sign: float) -> dict[str, object]:

@@ -65,10 +65,8 @@ class ArmRecord:
         Raises:
             BlockingIOError: another process is running this arm now.
         """
-        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        known = (read_json(self.directory / name) or {} for name in ("status.json", "exit.json"))
-        earlier = max(int(facts.get("attempt", 0)) for facts in known)  # exit.json alone: it never got to start
+        self._take_lock()
+        earlier = self._earlier_attempt()
         if earlier:
             self.attempt = earlier + 1
             self._keep_attempt(earlier)
@@ -91,6 +89,21 @@ class ArmRecord:
     def fail(self, cause: Cause, error: str, traceback: str | None = None, **facts: Any) -> None:
         """Say `failed` with its cause; `error` is "<Type>: <text>"."""
         self._write_status(state="failed", ended=time.time(), cause=cause, error=error, traceback=traceback, **facts)
+        self._release()
+
+    def reopen(self) -> None:
+        """Take the lock of an arm that has ended, to add facts to its last attempt; its status stays as it is.
+
+        Raises:
+            BlockingIOError: another process is running this arm now.
+        """
+        self._take_lock()
+        self.attempt = self._earlier_attempt() or 1
+        self.catch_up()
+
+    def close(self) -> None:
+        """Give the lock back; what was added is on the disk."""
+        self._events.sync()
         self._release()
 
     # -- facts ----------------------------------------------------------------------------------------------------
@@ -119,9 +132,13 @@ class ArmRecord:
             if attempt == str(self.attempt) and number.isdigit():
                 self._sequence = max(self._sequence, int(number))
 
-    def predictions_path(self, eval_name: str) -> Path:
-        """Where the predictions of an eval are; the name is made safe as a file name."""
-        return predictions_path(self.directory, eval_name)
+    def predictions_path(self, eval_name: str, step: int | None = None) -> Path:
+        """Where the predictions of an eval are; the name is made safe as a file name.
+
+        Args:
+            step: of the checkpoint or the live model that is scored; None: what training ended with.
+        """
+        return predictions_path(self.directory, eval_name, step)
 
     def prediction(self, eval_name: str, row: Mapping[str, Any]) -> None:
         """Append one prediction row of an eval."""
@@ -131,6 +148,20 @@ class ArmRecord:
         writer.append(row)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise
+        self._lock = lock
+
+    def _earlier_attempt(self) -> int:
+        """The number of the last attempt; 0: there was none."""
+        known = (read_json(self.directory / name) or {} for name in ("status.json", "exit.json"))
+        return max(int(facts.get("attempt", 0)) for facts in known)  # exit.json alone: it never got to start
 
     def _write_status(self, **facts: Any) -> None:
         self._status.update(facts)
@@ -153,9 +184,10 @@ class ArmRecord:
                 os.replace(self.directory / name, kept / name)
 
 
-def predictions_path(directory: Path, eval_name: str) -> Path:
-    """predictions/<eval>.jsonl of an arm's directory."""
-    return directory / "predictions" / f"{safe_name(eval_name)}.jsonl"
+def predictions_path(directory: Path, eval_name: str, step: int | None = None) -> Path:
+    """predictions/<eval>.jsonl of an arm's directory; predictions/<eval>-step<step>.jsonl of a step."""
+    name = eval_name if step is None else f"{eval_name}-step{step}"
+    return directory / "predictions" / f"{safe_name(name)}.jsonl"
 
 
 def is_running(directory: Path) -> bool:

@@ -82,6 +82,8 @@ class Checker:
             from ..models import check_model
 
             problems += self._once(config.model, check_model)
+        if self._data and getattr(config.algorithm, "sandbox", None) is not None:
+            problems += self._once(config.algorithm, _sandbox_problems)
         for entry in config.metadata.benchmark if self._benchmarks else []:
             from ..benchmark.tasks import check_benchmark
 
@@ -97,3 +99,12 @@ class Checker:
             except (ConfigError, DataError) as error:
                 self._seen[key] = [str(error)]
         return self._seen[key]
+
+
+def _sandbox_problems(algorithm: Any) -> list[str]:
+    from ..benchmark.sandbox import problem
+    from ..benchmark.verification import limits_of
+
+    limits = limits_of(algorithm.sandbox, algorithm.sandbox_limits)
+    found = limits and problem(limits)
+    return [f"algorithm.sandbox = {algorithm.sandbox!r} cannot hold the answers' code: {found}"] if found else []

@@ -9,11 +9,13 @@ from typing import Any
 
 from ..composed import load_plain, typed_config
 from ..config import Direction, RunConfig
+from ..ranking.early_stopping import ALPHA_STOP
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
 from ..record.names import safe_name
 from ..results import ArmResult, EvalResult, RunResult
 
+ALPHA = 0.05
 LOSS = re.compile(r"(^|[._])(loss|nll|perplexity|ppl|error_rate|n_errors)$")
 PER_TASK = re.compile(r"mean_reward|pass_rate|pass@(\d+)")
 EVAL_FIELDS = tuple(EvalResult.__dataclass_fields__)
@@ -67,6 +69,7 @@ def ranking_table(
     key = metric.rsplit(".", 1)[-1] if benchmark and metric.startswith(f"{benchmark}.") else metric
     per_task = bool(benchmark and PER_TASK.fullmatch(key))
     drawn = re.fullmatch(r"pass@(\d+)", key)
+    adaptive = per_task and any(_adaptive(result, benchmark) for _, result, _ in entries)
     rows = []
     for (arm, result, _), view in zip(entries, arms, strict=True):
         ok = result.status == "completed"
@@ -80,6 +83,7 @@ def ranking_table(
                 "per_task": scores,
                 "scalar": result.score(metric) if ok and not per_task else None,
                 "ranked": view.role == "arm",
+                "lost_to": lost_to(result, benchmark) if ok and per_task else None,
             }
         )
     return {
@@ -95,7 +99,7 @@ def ranking_table(
         "baseline": _known_group(metadata.get("baseline"), rows),
         "hypothesis": _known_pair(metadata.get("compare"), rows),
         "min_effect": metadata.get("min_effect"),
-        "alpha": 0.05,
+        "alpha": ALPHA - ALPHA_STOP if adaptive else ALPHA,
         "rng_seed": 0,
     }
 
@@ -107,6 +111,21 @@ def _entry(metric: str, arm: ArmView, result: ArmResult) -> tuple[str, ArmResult
             return arm.name, result, name
     primary = result.primary
     return arm.name, result, primary.name if primary and metric in primary.metrics else None
+
+
+def lost_to(result: ArmResult, benchmark: str | None = None) -> str | None:
+    """The group that an adaptive evaluation found this arm's behind, where that ended it early.
+
+    Args:
+        benchmark: the eval's name; None: the primary eval.
+    """
+    found = _adaptive(result, benchmark or (result.primary.name if result.primary else None))
+    return found.get("lost_to")
+
+
+def _adaptive(result: ArmResult, benchmark: str | None) -> dict[str, Any]:
+    row = result.eval(benchmark) if benchmark else None
+    return (row.facts.get("adaptive") if row is not None else None) or {}
 
 
 def _evals(arm: ArmView) -> list[EvalResult]:

@@ -25,7 +25,7 @@ from ..record.files import to_json, write_atomic, write_json
 from ..record.provenance import versions
 from ..results import ArmResult, ExperimentResult
 from .chain_scores import chain_facts, chains_text
-from .collect import ranking_table, read_arm
+from .collect import lost_to, ranking_table, read_arm
 from .dry import dry_facts, dry_text
 
 ENDED = ("completed", "failed")
@@ -106,6 +106,7 @@ def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]
             "score": arm.score(metric) if metric else None,
             "error": arm.error,
             "cause": arm.cause,
+            "lost_to": lost_to(arm, metric.rsplit(".", 1)[0] if metric and "." in metric else None),
         }
         for arm in arms
     ]

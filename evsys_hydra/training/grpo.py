@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..benchmark.verification import limits_of
 from ..registry import register_algorithm
 from ..results import RunResult
 from .context import TrainContext
@@ -58,7 +59,7 @@ def train(config: GRPOConfig, context: TrainContext) -> RunResult:
     pad_id = tokenizer.pad_token_id or 0
     tasks = tasks_of(context.rows)
     prompts = [prompt_of(row, task) for row, task in zip(context.rows, tasks, strict=True)]
-    rewards = Rewards(tasks, config.verifier_timeout)
+    rewards = Rewards(tasks, config.verifier_timeout, limits_of(config.sandbox, config.sandbox_limits))
     context.record.event("training_data", n_rows=len(tasks), n_examples=len(tasks))
 
     loss = GRPOLoss(Policy(model, pad_id), config)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..config import SandboxLimits, check_sandbox
 from .loop_config import LoopConfig
 from .rl.prompts import task_problem
 from .schedule import ScheduleName
@@ -45,9 +46,19 @@ class GRPOConfig(LoopConfig):
     """Linear warmup: below 1 a share of all steps, else a number of steps."""
     verifier_timeout: float = Field(10.0, gt=0)
     """Seconds that verifying one answer may take."""
+    sandbox: Literal["bubblewrap"] | None = None
+    """Allows verifiers that run code (python_tests, kind e2b), in a sandbox; null: they are refused."""
+    sandbox_limits: SandboxLimits = SandboxLimits()
+    """What one sandboxed program may use."""
     record_rollouts: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     """Answers of a step that are written to predictions/rollouts.jsonl: a number, or all."""
 
+    @model_validator(mode="after")
+    def _sandboxed(self) -> GRPOConfig:
+        if self.sandbox is not None:
+            check_sandbox(self.sandbox_limits, self.verifier_timeout)
+        return self
+
     def row_problem(self, row: object) -> str | None:
-        """What keeps a row from being a task with a verifier; None: nothing."""
-        return task_problem(row)
+        """What keeps a row from being a task with a verifier that may run; None: nothing."""
+        return task_problem(row, sandbox=self.sandbox is not None)

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evsys_hydra import BenchmarkConfig, ConfigError, register_verifier
+from evsys_hydra import BenchmarkConfig, ConfigError, Result, register_verifier
 from evsys_hydra.benchmark import Benchmark, BenchmarkScore, score
 from evsys_hydra.benchmark.predictions import sample_seed
 
@@ -106,6 +107,53 @@ def test_a_client_that_breaks_in_the_middle_keeps_what_it_gave(tmp_path: Path) -
     assert len(again.asked) == 2 and healed.resumed == 4
     assert healed.metrics["n_errors"] == 0
     assert len(rows_of(path)) == 6, "the errored rows are gone from the file"
+
+
+def test_a_client_of_the_users_own_that_gives_back_something_else() -> None:
+    class Odd:
+        def generate(self, requests: Any, on_result: Any = None) -> list[Any]:
+            return ["good", Result(text=None), Result("good")]  # type: ignore[arg-type]
+
+    scored = run(benchmark(["a", "b", "c"]), Odd())
+    assert [row["error"] for row in scored.predictions] == [
+        "TypeError: the client gave a str, not a Result",
+        "TypeError: the client gave a text that is a NoneType, not a str",
+        None,
+    ]
+
+
+def test_a_value_that_cannot_be_handed_to_a_verifier_costs_its_prediction() -> None:
+    made = benchmark(["good"] * 4)
+    made.tasks[2].verifier.params["lock"] = threading.Lock()  # type: ignore[union-attr]
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    made.tasks[1].verifier.params["deep"] = deep  # type: ignore[union-attr]
+    made.__dict__["hash"] = "of tasks that are no JSON"
+    scored = run(made)
+    errors = [row["error"] for row in scored.predictions]
+    assert errors[0] is None and errors[3] is None
+    assert errors[1].startswith("verifier test_moody: RecursionError") and "cannot pickle" in errors[2]
+
+
+def test_a_row_that_is_no_json_costs_its_line_only(tmp_path: Path) -> None:
+    class Large(Echo):
+        def generate(self, requests: Any, on_result: Any = None) -> list[Result]:
+            results = super().generate(requests)
+            results[0].extras["tokens"] = 2**70
+            return results
+
+    path = tmp_path / "moods.jsonl"
+    scored = run(benchmark(["good"] * 3), Large(), predictions=path)
+    assert sorted(row["task_id"] for row in rows_of(path)) == ["t1", "t2"]
+    assert scored.error is not None and scored.error.startswith("the prediction of t0 could not be written")
+
+
+def test_progress_that_cannot_be_written_stops_nothing() -> None:
+    def full(done: int, total: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert run(benchmark(["good", "unanswered"]), on_progress=full).metrics["n_errors"] == 1
 
 
 def test_nothing_scored_is_said() -> None:
@@ -246,10 +294,10 @@ def test_verifiers_of_a_plugin_file(tmp_path: Path) -> None:
 
 
 def test_what_cannot_run_is_said_before_anything_is_generated() -> None:
-    verifier = {"kind": "e2b", "dockerfile": "d", "test_sh": "t", "test_state_py": "p"}
+    verifier = {"kind": "e2b", "dockerfile": "FROM python", "test_sh": "t", "test_state_py": "p"}
     made = Benchmark.from_iterable("b", [{"task_id": "1", "instruction": "x", "verifier": verifier}])
     client = Echo()
-    with pytest.raises(ConfigError, match="task 1: verifiers of kind 'e2b'"):
+    with pytest.raises(ConfigError, match=r"task 1: verifier: kind .e2b. .* run the model.s code, which is off"):
         run(made, client)
     assert client.asked == []
 

@@ -92,13 +92,22 @@ def test_generated_benchmarks(tmp_path: Path) -> None:
 
 
 def test_check_finds_what_cannot_run(tmp_path: Path) -> None:
-    sandboxed = row("e", verifier={"kind": "e2b", "dockerfile": "d", "test_sh": "t", "test_state_py": "p"})
+    sandboxed = row("e", verifier={"kind": "e2b", "dockerfile": "FROM python", "test_sh": "t", "test_state_py": "p"})
     path = folder(tmp_path / "b", [json.dumps(row("a", metadata={"level": 1})), json.dumps(sandboxed)])
     entry = BenchmarkConfig(path=str(path), breakdown_keys=["level", "leevl"], cluster_key="topic")
     problems = check_benchmark(entry)
     assert len(problems) == 3
-    assert "task e" in problems[0] and "sandbox" in problems[0]
+    assert "tasks.jsonl:2" in problems[0] and "benchmark.sandbox=bubblewrap" in problems[0]
     assert "'leevl'" in problems[1] and "it has level" in problems[1]
     assert "benchmark.cluster_key" in problems[2]
     assert check_benchmark(BenchmarkConfig(path=str(path), limit=1)) == []
     assert "no such benchmark folder" in check_benchmark(BenchmarkConfig(path="/nowhere"))[0]
+
+
+def test_tasks_made_by_code_can_be_written_down() -> None:
+    rows = [row("a"), row("b", metadata={"n": 2**70}), row("c", metadata={"of": {1: 2}})]
+    with pytest.raises(DataError) as caught:
+        Benchmark.from_iterable("made", rows)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "made: row 2: has a value that is no JSON: Integer exceeds 64-bit range"
+    assert len(lines) <= 2

@@ -119,6 +119,9 @@ def test_function_calls(output: str, expected: Any, params: dict[str, Any], want
 
 
 def test_hostile_answers_are_read_in_bounded_time() -> None:
+    assert reward("tool_calls_match", "[" * 900 + "]" * 900, F) == 0
+    assert reward("tool_calls_match", '{"name": "f", "arguments": {"x": ' + "1" * 5000 + "}}", F) == 0
+    assert reward("tool_calls_match", '{"name": "f", "arguments": "' + "1" * 5000 + '"}', F) == 0
     assert reward("tool_calls_match", "{" * 200_000, F) == 0
     assert reward("tool_calls_match", "[" * 200_000, F) == 0
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from evsys_hydra import Benchmark, BenchmarkConfig
 from evsys_hydra.demo.arithmetic import Arithmetic, arithmetic_tasks
 from evsys_hydra.demo.benchmark import DemoBenchmark, demo_tasks
 from evsys_hydra.demo.tasks import Task
@@ -59,6 +60,20 @@ def test_the_seed_decides_the_tasks_and_a_smaller_n_is_their_beginning(
     assert make(config(n=60)) == tasks
     assert make(config(n=17)) == tasks[:17]
     assert make(config(n=60, seed=1)) != tasks
+
+
+@pytest.mark.parametrize(
+    ("kind", "hash"),
+    [
+        ("demo", "25e3b5fb5cd7b1c26a80ebb5a989200c95be590d94ba5edd0be8ffe6f1d7831e"),
+        ("arithmetic", "83dc01cbd6144b26f07d85501dc5f6b517b739138465fd15982a0bd2b5205ed1"),
+        ("tool_selection", "54bc3a86b321ecb25ac1e58346b50abab079a11310f5a31e623a0460da151e2a"),
+    ],
+)
+def test_the_tasks_are_the_same_on_every_machine(kind: str, hash: str) -> None:
+    """Scores of two versions can be compared only if these stay: a change of a benchmark needs a new kind."""
+    entry = BenchmarkConfig.model_validate({"generate": {"kind": kind}})
+    assert Benchmark.load(entry).hash == hash
 
 
 @each_benchmark

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +69,11 @@ def test_what_is_sent() -> None:
         ("raw", b'{"choices": [{"mess'),
         ("json", {"choices": []}),
         ("json", {"choices": [{"message": {"content": 7}}]}),
+        ("json", {"choices": [{"text": None}]}),
         ("json", ["odd"]),
         ("json", None),
+        ("status", 200, {"content-encoding": "gzip"}, "not compressed"),
+        ("raw", b"[" * 100_000),
     ],
 )
 def test_what_a_retry_heals_is_retried(act: tuple[Any, ...]) -> None:
@@ -95,6 +100,34 @@ def test_a_bad_request_is_not_retried() -> None:
         results = client_of(server, concurrency=1).generate(ask("a", "b"))
     assert results[0].error == "HTTP 400: too long" and results[1].text == "B"
     assert len(server.bodies) == 2
+
+
+def test_a_refusal_after_an_answer_is_of_its_request_alone() -> None:
+    with Server(lambda number, body: ("status", 403, {}, "flagged") if number == 1 else None) as server:
+        results = client_of(server, concurrency=1).generate(ask("a", "b", "c"))
+    assert [result.error for result in results] == [None, "HTTP 403: flagged", None]
+    with Server(lambda number, body: ("status", 404, {}, "no such model")) as server:
+        results = client_of(server, concurrency=1).generate(ask("a", "b", "c"))
+    assert {result.error for result in results} == {"HTTP 404: no such model"} and len(server.bodies) == 1
+
+
+def test_a_request_that_cannot_be_sent_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with Server(lambda number, body: None) as server:
+        for settings in ({}, {"cache": str(tmp_path)}):
+            results = client_of(server, **settings).generate(ask("a", "half a pair \ud800", "b"))
+            assert [result.text for result in results] == ["A", "", "B"]
+            assert results[1].error is not None and "surrogates" in results[1].error
+
+
+def test_an_answer_is_text_that_can_be_written() -> None:
+    parts = [
+        {"type": "thinking", "thinking": "so"},
+        {"type": "text", "text": "yes"},
+        {"type": "text", "text": "\ud83d"},
+    ]
+    with Server(lambda number, body: ("json", {"choices": [{"message": {"content": parts}}]})) as server:
+        (result,) = client_of(server).generate(ask("a"))
+    assert result.text == "yes?"
 
 
 def test_a_wrong_key_is_asked_with_once_and_never_shown() -> None:
@@ -173,6 +206,45 @@ def test_the_cache_answers_what_was_asked_before(tmp_path: Path) -> None:
         client_of(server, **{**settings, "model": "other"}).generate(ask("a"))
         assert len(server.bodies) == 4, "another model is another answer"
     assert KEY not in "".join(file.read_text() for file in tmp_path.iterdir())
+
+
+def test_what_the_cache_takes_for_the_same(tmp_path: Path) -> None:
+    """Every parameter of a request, and the seed of each sample where it is sampled."""
+    one = Request([{"role": "user", "content": "a"}], max_tokens=5, temperature=0.5, seed=1)
+    others = [
+        {"max_tokens": 6},
+        {"temperature": 0.6},
+        {"seed": 2},
+        {"stop": ("x",)},
+        {"enable_thinking": True},
+        {"messages": [{"role": "system", "content": "short"}, *one.messages]},
+    ]
+    with Server(lambda number, body: None) as server:
+        settings = {"cache": str(tmp_path), "concurrency": 1}
+        asked = [one, *(replace(one, **other) for other in others)]
+        client_of(server, **settings).generate(asked)
+        assert len(server.bodies) == len(asked)
+        client_of(server, **settings).generate(asked)
+        assert len(server.bodies) == len(asked)
+        client_of(server, **settings, endpoint="completions").generate([one])
+        greedy = [replace(one, temperature=0.0, seed=seed) for seed in (1, 2)]
+        client_of(server, **settings).generate(greedy)
+        assert len(server.bodies) == len(asked) + 2, "a greedy answer has no seed"
+
+
+def test_a_cache_that_was_torn_or_is_of_another_version_is_read(tmp_path: Path) -> None:
+    with Server(lambda number, body: None) as server:
+        settings = {"cache": str(tmp_path), "concurrency": 1}
+        client_of(server, **settings).generate(ask("a", "b"))
+        (file,) = tmp_path.iterdir()
+        first, second = file.read_text().splitlines()
+        later = json.loads(first)
+        later["result"]["a_field_of_tomorrow"] = 1
+        file.write_text(json.dumps(later) + "\n" + second[: len(second) // 2])
+        results = client_of(server, **settings).generate(ask("a", "b"))
+        assert [result.text for result in results] == ["A", "B"] and len(server.bodies) == 3
+        client_of(server, **settings).generate(ask("a", "b"))
+        assert len(server.bodies) == 3
 
 
 def test_it_works_inside_a_running_event_loop() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from evsys_hydra import registry
+from evsys_hydra.benchmark.sandbox import Limits
 from evsys_hydra.config import DataConfig, ModelConfig, typed
 from evsys_hydra.errors import DataError, EvaluationError
 from evsys_hydra.models import load_model
@@ -21,6 +23,7 @@ from evsys_hydra.training.grpo_loss import GRPOLoss
 from evsys_hydra.training.policy import Policy
 from evsys_hydra.training.rl.advantages import group_advantages
 from evsys_hydra.training.rl.prompts import prompt_of, task_of, tasks_of
+from evsys_hydra.training.rl.rewards import Rewards
 from evsys_hydra.training.rl.sampling import joined
 from evsys_hydra.training.rows import check_data
 
@@ -164,6 +167,24 @@ def test_answers_that_could_not_be_verified_do_not_count(tiny: Path, tmp_path: P
         if row["task_id"].startswith("bad-")
     ]
     assert all(row["reward"] is None and row["advantage"] == 0 and "no reward today" in row["error"] for row in bad)
+
+
+CODE = {"kind": "in_process", "fn_name": "python_tests", "params": {"tests": "assert add(1, 2) == 3"}}
+
+
+def test_rewards_that_run_code_are_refused_unless_a_sandbox_is_allowed() -> None:
+    rows: list[Row] = [{"prompt": "Write add.", "verifier": CODE}]
+    (problem,) = check_data(DataConfig(rows=rows), GRPOConfig(lr=1))
+    assert "allow it in a sandbox with algorithm.sandbox=bubblewrap" in problem
+    assert check_data(DataConfig(rows=rows), GRPOConfig(lr=1, sandbox="bubblewrap")) == []
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap, of the package bubblewrap, is not installed")
+def test_rewards_come_from_sandboxed_code() -> None:
+    tasks = tasks_of([{"prompt": "Write add.", "verifier": CODE}])
+    rewards = Rewards(tasks, 10.0, Limits(seconds=2, memory_mb=256))
+    answers = ["def add(a, b): return a + b", "def add(a, b): return a - b", "while True: pass"]
+    assert [outcome.reward for outcome in rewards([(tasks[0], text) for text in answers])] == [1.0, 0.0, 0.0]
 
 
 def test_rows_are_tasks_with_prompts_of_three_forms() -> None:

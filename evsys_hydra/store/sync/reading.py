@@ -23,8 +23,8 @@ def predictions_of(directory: Path, event: Mapping[str, Any]) -> str | None:
     if not named:
         if event.get("model") is not None:
             return None
-        step = f"-step{event['step']}" if event.get("step") is not None else ""
-        named = str(predictions_path(directory, f"{event.get('name', '')}{step}").relative_to(directory))
+        path = predictions_path(directory, str(event.get("name", "")), event.get("step"))
+        named = str(path.relative_to(directory))
     inside = (directory / str(named)).resolve()
     if not inside.is_relative_to(directory.resolve()) or not inside.exists():
         return None

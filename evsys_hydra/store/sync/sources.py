@@ -50,7 +50,7 @@ class Sources:
             return given
         metadata = {"hash": content} if content else {}
         args = {"name": name, "format": "evsys", "metadata": metadata}
-        return self._known_or_new("benchmark", args, lambda: tasks_of(arm, name, content))
+        return self._known_or_new("benchmark", args, lambda: tasks_of(arm, name, content, event.get("settings")))
 
     def dataset(self, event: Mapping[str, Any], arm: Path) -> str | None:
         """The id of the dataset of an arm's provenance event; None if it names none."""
@@ -100,13 +100,22 @@ class Sources:
             self.sender.call(f"add_{kind}_rows", **{f"{kind}_id": id}, rows=part, start_idx=start)
 
 
-def tasks_of(arm: Path, name: str, content: str | None) -> list[dict[str, Any]] | None:
-    """The tasks of a benchmark of an arm's config; None if they are not to be had here, or are others by now."""
+def tasks_of(
+    arm: Path, name: str, content: str | None, settings: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]] | None:
+    """The tasks of a benchmark of an arm's config; None if they are not to be had here, or are others by now.
+
+    Args:
+        settings: the benchmark of an eval that the config does not name.
+    """
     from ...benchmark import Benchmark
+    from ...config import BenchmarkConfig
 
     config = _config(arm)
-    for entry in config.metadata.benchmark if config is not None else []:
+    entries: list[Any] = [*(config.metadata.benchmark if config is not None else []), *([settings] if settings else [])]
+    for entry in entries:
         try:
+            entry = BenchmarkConfig.model_validate(entry)
             benchmark = Benchmark.load(entry)
         except Exception:  # a folder that is not on this machine, a generator of a plugin
             continue

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from ...benchmark.task import InProcess, Task
+from ...benchmark.task import InProcess, LlmJudge, Task
+from ...benchmark.verification import off, runs_code, wrong_code
 from ...errors import DataError, UnknownKind
 from ...problems import describe_validation
 from ...registry import verifiers
@@ -37,8 +38,12 @@ class Prompt:
     instruction: str
 
 
-def task_problem(row: object) -> str | None:
-    """What keeps a row from being trained on by reward, naming the field; None: nothing."""
+def task_problem(row: object, *, sandbox: bool = False) -> str | None:
+    """What keeps a row from being trained on by reward, naming the field; None: nothing.
+
+    Args:
+        sandbox: whether verifiers may run the answer's code.
+    """
     if not isinstance(row, dict):
         return f"a row must be an object with fields, not {type(row).__name__}"
     given = ", ".join(map(str, row)) or "none"
@@ -55,13 +60,16 @@ def task_problem(row: object) -> str | None:
         task = task_of(row, 0)
     except ValidationError as error:
         return "; ".join(describe_validation(error, Task))
-    if not isinstance(task.verifier, InProcess):
+    if isinstance(task.verifier, LlmJudge):
         return f"verifier.kind: {task.verifier.kind!r} gives no reward in training; use in_process"
-    try:
-        verifiers.get(task.verifier.fn_name)
-    except UnknownKind as error:
-        return f"verifier.fn_name: {error}"
-    return None
+    if isinstance(task.verifier, InProcess):
+        try:
+            verifiers.get(task.verifier.fn_name)
+        except UnknownKind as error:
+            return f"verifier.fn_name: {error}"
+    if runs_code(task) and not sandbox:
+        return off("algorithm")
+    return wrong_code(task)
 
 
 def task_of(row: Row, number: int) -> Task:

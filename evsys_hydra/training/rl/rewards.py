@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...benchmark import sandbox
 from ...benchmark.pool import pool_for
-from ...benchmark.task import InProcess, Task
-from ...benchmark.verification import setup_of
-from ...benchmark.worker import Job, Outcome
-from ...errors import EvaluationError
+from ...benchmark.sandbox import Limits
+from ...benchmark.task import Task
+from ...benchmark.verification import Checked, job_of, runs_code, setup_of
+from ...benchmark.worker import Outcome
+from ...errors import ConfigError, EvaluationError
 
 
 class Rewards:
@@ -17,13 +19,16 @@ class Rewards:
     Args:
         tasks: all tasks that will be asked about.
         time_limit: seconds one verification may take.
+        allowed: what sandboxed programs may use; None: verifiers may run none.
 
     Raises:
-        ConfigError: a verifier that can be given to no other process.
+        ConfigError: a verifier that cannot run here, or can be given to no other process.
     """
 
-    def __init__(self, tasks: Sequence[Task], time_limit: float) -> None:
-        self._setup = setup_of(tasks, time_limit)
+    def __init__(self, tasks: Sequence[Task], time_limit: float, allowed: Limits | None = None) -> None:
+        if allowed is not None and any(map(runs_code, tasks)) and (problem := sandbox.problem(allowed)):
+            raise ConfigError(f"algorithm.sandbox = 'bubblewrap' cannot hold the answers' code: {problem}")
+        self._setup = setup_of(tasks, time_limit, allowed)
 
     def __call__(self, answers: Sequence[tuple[Task, str]]) -> list[Outcome]:
         """The outcome of each answer: a reward in [0, 1], or why there is none.
@@ -34,9 +39,8 @@ class Rewards:
         pool = pool_for(self._setup)
         outcomes: dict[int, Outcome] = {}
         for place, (task, text) in enumerate(answers):
-            verifier = task.verifier
-            assert isinstance(verifier, InProcess)  # task_problem refused the others
-            job = Job(verifier.fn_name, text, verifier.expected, verifier.params)
+            assert isinstance(task.verifier, Checked)  # task_problem refused the others
+            job = job_of(task.verifier, text)
             pool.submit(job, lambda outcome, place=place: outcomes.__setitem__(place, outcome))  # type: ignore[misc]
         pool.wait()
         found = [outcomes[place] for place in range(len(answers))]
