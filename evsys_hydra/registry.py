@@ -139,7 +139,12 @@ metrics: Registry[Any] = Registry(
     "metric", dict.fromkeys(("mean_reward", "n_errors", "n_tasks", "pass_rate"), "evsys_hydra.benchmark.metrics")
 )
 inference: Registry[Any] = Registry(
-    "inference", {"api": "evsys_hydra.inference.api", "local": "evsys_hydra.inference.local"}
+    "inference",
+    {
+        "api": "evsys_hydra.inference.api",
+        "local": "evsys_hydra.inference.local",
+        "vllm": "evsys_hydra.inference.vllm",
+    },
 )
 stores: Registry[Any] = Registry(
     "store",

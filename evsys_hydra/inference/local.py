@@ -7,19 +7,17 @@ driver imports this module for its config, so torch is imported inside the funct
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from pydantic import Field
 
 from ..config import KindConfig, RunConfig
-from ..record.files import read_json
 from ..registry import register_inference
 from .client import Request, Result
+from .identity import weights_identity
 from .prompts import PromptStyle, common_prefix, stop_tokens, tokenize
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def open_local(config: LocalInference, checkpoint: str | Path | None, run: RunCo
 
     wanted = run.model if config.dtype == "model" else run.model.model_copy(update={"dtype": config.dtype})
     model, tokenizer = load_model(wanted, checkpoint)
-    return LocalClient(model, tokenizer, config, identity=_identity(wanted.model_dump(), checkpoint))
+    return LocalClient(model, tokenizer, config, identity=weights_identity(wanted.model_dump(), checkpoint))
 
 
 class LocalClient:
@@ -193,16 +191,3 @@ def _result(decoder: Decoder, row: Row, seconds: float) -> Result:
         prompt_ids=row.prompt,
         token_ids=row.generated,
     )
-
-
-def _identity(model: dict[str, Any], checkpoint: str | Path | None) -> str:
-    """The weights that answer: the model's config and the checkpoint's manifest, or its files' sizes and times."""
-    files: Any = None
-    if checkpoint is not None and Path(checkpoint).is_dir():
-        manifest = read_json(Path(checkpoint) / "manifest.json")
-        files = manifest.get("files") if isinstance(manifest, dict) else None
-        if files is None:
-            found = sorted(file for file in Path(checkpoint).rglob("*") if file.is_file())
-            files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found]
-    text = orjson.dumps([model, None if files is not None else str(checkpoint), files], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(text).hexdigest()

@@ -82,6 +82,8 @@ class Checker:
             from ..models import check_model
 
             problems += self._once(config.model, check_model)
+        if self._data and (unusable := getattr(config.inference, "unusable", None)) is not None:
+            problems += self._once(config.inference, lambda _: unusable())
         if self._data and getattr(config.algorithm, "sandbox", None) is not None:
             problems += self._once(config.algorithm, _sandbox_problems)
         for entry in config.metadata.benchmark if self._benchmarks else []:
