@@ -42,6 +42,26 @@ def resolved(task: DictConfig | dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def followed(config: dict[str, Any]) -> dict[str, Any]:
+    """A config to be looked at: plain references are replaced by what they lead to, all others stay as they are.
+
+    What leads to the environment stays a reference, so no secret comes in.
+    """
+
+    def follow(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: follow(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [follow(part) for part in value]
+        try:
+            return _value(value, config, 0)
+        except NotPlain:
+            return value
+
+    found: dict[str, Any] = follow(config)
+    return found
+
+
 def _unresolved(task: DictConfig) -> Any:
     from omegaconf import OmegaConf
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evsys_hydra.resolve import resolved
+from evsys_hydra.resolve import followed, resolved
 
 LEAVES = st.one_of(
     st.none(),
@@ -42,3 +42,27 @@ def test_the_same_as_omegaconf(config: dict[str, object]) -> None:
     else:
         assert isinstance(task, DictConfig)
         assert resolved(task) == expected
+
+
+def test_a_config_to_be_looked_at_keeps_what_leads_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "sk-secret")
+    config = {
+        "lr": 1e-5,
+        "algorithm": {"lr": "${lr}", "betas": ["${lr}", 2]},
+        "name": "${oc.select:title,null}",
+        "key": "${oc.env:KEY}",
+        "again": "${key}",
+        "sum": "lr is ${lr}",
+        "all": "${algorithm}",
+        "missing": "???",
+    }
+    assert followed(config) == {
+        "lr": 1e-5,
+        "algorithm": {"lr": 1e-5, "betas": [1e-5, 2]},
+        "name": None,
+        "key": "${oc.env:KEY}",
+        "again": "${key}",
+        "sum": "lr is ${lr}",
+        "all": {"lr": 1e-5, "betas": [1e-5, 2]},
+        "missing": "???",
+    }

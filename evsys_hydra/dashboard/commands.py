@@ -25,7 +25,11 @@ class ServeByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=ServeByDefault, help="Look at experiments in a browser: dashboard [OPTIONS] [DIRECTORY...]")
+app = typer.Typer(
+    cls=ServeByDefault,
+    help="Look at experiments in a browser: dashboard [--port N] [--host H] [--store S] [DIRECTORY...]; "
+    "dashboard serve --help says more.",
+)
 keys_app = typer.Typer(no_args_is_help=True, help="The API keys for other machines.")
 app.add_typer(keys_app, name="keys")
 

@@ -50,7 +50,7 @@ def test_a_finished_experiment(tmp_path: Path, store: BulkStore) -> None:
          {"level": {"easy": {"n": 3, "mean_reward": 0.75}}})
     ]  # fmt: skip
     assert [row[:4] for row in first["predictions"]] == [(0, f"task-{n}", 0, f"it is {n}") for n in range(3)]
-    assert first["run_config"]["algorithm"] == {"kind": "sft", "lr": "${lr}"}
+    assert first["run_config"]["algorithm"] == {"kind": "sft", "lr": 1e-05}
     assert sync(tmp_path / "exp", store) == SyncReport()
     assert contents(store) == found
 

@@ -16,6 +16,7 @@ import yaml
 
 from ... import __version__
 from ...record import ArmView
+from ...resolve import followed
 from ...results import ArmResult, EvalResult
 from ...secrets import referenced, scrub
 from ..protocol import MetricPoint
@@ -58,7 +59,7 @@ def run_fields(view: ArmView, config: Mapping[str, Any], record_id: str) -> dict
         "name": view.name,
         "seed": view.seed,
         "recipe_kind": algorithm.get("kind") if isinstance(algorithm, Mapping) else algorithm,
-        "run_config": dict(config),
+        "run_config": followed(dict(config)),
         "status": "running",
         "role": view.role,
         "group": view.group,
