@@ -86,7 +86,11 @@ def _claim(verdict: Row, metric: str) -> str:
     corrected = cast(float, verdict["best_score_corrected"])
     scored = f"{metric} {_score(verdict, top)}, or {number(corrected)} corrected for being picked as the highest"
     if kind == "winner" and len(ranking) == 1:
-        return f"{top} is the best group, at {metric} {_score(verdict, top)}: it is the only one left."
+        stopped = {str(entry["group"]) for entry in _rows(verdict, "unranked") if entry["reason"] == "stopped"}
+        others = "the other was stopped" if len(stopped) == 1 else f"the other {len(stopped)} were stopped"
+        return (
+            f"{top} is the best of {count(1 + len(stopped), 'group')}: {metric} {_score(verdict, top)}; {others} early."
+        )
     if kind == "winner":
         return f"{top} is the best of {count(len(ranking), 'group')}: {scored}. {_lead(verdict, ranking)}"
     return f"{top} scored highest ({scored}), but {_rivals(verdict, ranking)}"

@@ -98,7 +98,7 @@ def clipped(value: Any) -> str:
 
 def marked(text: str) -> Markup:
     """A paragraph of a conclusion with its numbers kept together on a line."""
-    return Markup(str(escape(text)).replace("95% CI", "95%\u00a0CI").replace("p = ", "p\u00a0=\u00a0"))
+    return Markup(str(escape(text)).replace("% CI", "%\u00a0CI").replace("p = ", "p\u00a0=\u00a0"))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

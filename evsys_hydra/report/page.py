@@ -65,7 +65,8 @@ class ExperimentPage:
         if self.provisional:
             why = "the experiment is running" if self.running else "no ranking was recorded"
             return f"Scores only, without intervals: {why}."
-        return "Bars are 95% intervals of each group alone; blue groups may be the best, by paired tests."
+        level = 100 * (1 - float(self.ranking.get("alpha") or 0.05))
+        return f"Bars are {level:.4g}% intervals of each group alone; blue groups may be the best, by paired tests."
 
     @property
     def interval_of(self) -> Mapping[str, Any]:

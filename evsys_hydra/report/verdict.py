@@ -47,7 +47,8 @@ def headline(record: Record) -> Headline:
 def _claim(ranking: Mapping[str, Any]) -> str:
     kind, total, best = ranking["verdict"], ranking.get("n_groups") or 0, list(ranking.get("best_set") or [])
     if kind == "winner":
-        return f"{ranking.get('winner')} is the best of {total} groups"
+        among = f"of {total} groups" if total > 1 else "group: all others were stopped early"
+        return f"{ranking.get('winner')} is the best {among}"
     if kind == "tie_at_top":
         return f"{ranking.get('n_best') or len(best)} of {total} groups are tied at the top"
     if kind == "inconclusive":

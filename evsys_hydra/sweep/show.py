@@ -141,7 +141,8 @@ def _table(result: ExperimentResult) -> object:
 
     verdict = result.ranking
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for column in ("group", "seeds", "estimate", "95% interval", ""):
+    level = f"{100 * (1 - float(verdict.get('alpha') or 0.05)):.4g}% interval"
+    for column in ("group", "seeds", "estimate", level, ""):
         table.add_column(column, justify="left" if column in ("group", "") else "right")
     best = set(verdict.get("best_set") or [])
     groups = [*verdict["ranking"], *(verdict.get("references") or {})]

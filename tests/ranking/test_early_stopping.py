@@ -100,7 +100,7 @@ def test_the_last_group_left_is_the_winner() -> None:
     verdict = rank(table(arm("good", good), arm("bad", bad[:32], lost_to="good")))
     assert (verdict["verdict"], verdict["winner"]) == ("winner", "good")
     text = write_conclusion(verdict, [words("good"), words("bad", "good")])
-    assert text.startswith("good is the best group, at pass_rate 0.9") and "the only one left" in text
+    assert text.startswith("good is the best of 2 groups: pass_rate 0.9") and "; the other was stopped early." in text
     assert rank(table(arm("good", good)))["verdict"] == "single_arm"
 
 
