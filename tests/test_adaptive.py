@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +132,27 @@ def test_whom_a_group_lost_to_must_itself_be_ranked(tmp_path: Path) -> None:
 def test_what_cannot_be_decided_task_by_task_is_refused(tmp_path: Path, words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         run(tmp_path, *words)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_stopped_group_is_ranked_once_it_is_scored_in_full(tmp_path: Path) -> None:
+    """A real sweep in isolated processes, and the verb."""
+    environment = {**os.environ, "EVSYS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+
+    def call(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    words = ("lr=1e-4,1e-5", "algorithm.max_steps=40", "benchmark.adaptive=true", "store=none")
+    call("evsys_hydra", "-m", *words, f"hydra.sweep.dir={tmp_path / 'exp'}")
+    before = json.loads((tmp_path / "exp" / "conclusion.json").read_text())
+    assert before["verdict"]["ranking"] == ["lr=0.0001"] and before["verdict"]["winner"] == "lr=0.0001"
+    assert "the other was stopped early" in before["conclusion"]
+    said = json.loads(call("evsys_hydra.cli", "eval", str(tmp_path / "exp" / "arms" / "lr=1e-5"), "--json"))
+    assert said["evals"][0]["name"] == "demo" and said["evals"][0]["metrics"]["n_tasks"] == 200
+    after = json.loads((tmp_path / "exp" / "conclusion.json").read_text())
+    assert after["verdict"]["ranking"] == ["lr=0.0001", "lr=1e-5"] and "Stopped early" not in after["conclusion"]
