@@ -219,7 +219,7 @@ class BenchmarkConfig(Strict):
     """An answer ends before the first of these strings."""
     metrics: list[str] = []
     """More metrics than the default ones: pass@k, pass^k, or registered ones."""
-    chat_template: ChatTemplate = ChatTemplate()
+    chat_template: ChatTemplate = Field(default_factory=ChatTemplate)
     """How an instruction becomes a prompt."""
     verifier_timeout: float = Field(10.0, gt=0)
     """Seconds that verifying one answer may take."""
@@ -227,7 +227,7 @@ class BenchmarkConfig(Strict):
     """Score in rounds, and stop for groups that can no longer be the best."""
     sandbox: Literal["bubblewrap"] | None = None
     """Allows verifiers that run code (python_tests, kind e2b), in a sandbox; null: they are refused."""
-    sandbox_limits: SandboxLimits = SandboxLimits()
+    sandbox_limits: SandboxLimits = Field(default_factory=SandboxLimits)
     """What one sandboxed program may use."""
     run_every: int | None = Field(None, ge=1)
     """Also score the live model each N training steps (in-loop validation)."""
@@ -386,11 +386,11 @@ class ExperimentConfig(Strict):
     """The benchmark group; metadata.benchmark refers to it."""
     benchmarks: Any = None
     """A list of benchmarks that takes the place of metadata.benchmark."""
-    metadata: MetadataConfig = MetadataConfig()
+    metadata: MetadataConfig = Field(default_factory=MetadataConfig)
     store: SerializeAsAny[KindConfig]
     tracker: dict[str, SerializeAsAny[KindConfig]] = {}
     """Experiment trackers that mirror the records, by name: tracker=[tensorboard,mlflow]; {}: none."""
-    continual: ContinualConfig = ContinualConfig()
+    continual: ContinualConfig = Field(default_factory=ContinualConfig)
     """Stages on one dataset after another instead of one training."""
     recipe: dict[str, StageConfig] | None = None
     """Stages by name, in order (sft, then dpo) instead of one training."""

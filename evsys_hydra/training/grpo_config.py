@@ -48,7 +48,7 @@ class GRPOConfig(LoopConfig):
     """Seconds that verifying one answer may take."""
     sandbox: Literal["bubblewrap"] | None = None
     """Allows verifiers that run code (python_tests, kind e2b), in a sandbox; null: they are refused."""
-    sandbox_limits: SandboxLimits = SandboxLimits()
+    sandbox_limits: SandboxLimits = Field(default_factory=SandboxLimits)
     """What one sandboxed program may use."""
     record_rollouts: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     """Answers of a step that are written to predictions/rollouts.jsonl: a number, or all."""
