@@ -442,7 +442,7 @@ class ExperimentConfig(Strict):
         if self.model.processes > 1 and not self.algorithm.in_processes:
             raise ValueError(
                 f"model.processes={self.model.processes}: algorithm {self.algorithm.kind!r} trains in one process; "
-                "only sft trains in several"
+                "only sft and dpo train in several"
             )
         return self
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from ..registry import register_algorithm
 from ..results import RunResult
 from .context import TrainContext
+from .distributed import ALONE, Ranks
 from .dpo_config import DPOConfig
 from .pairs import Pair, encode_pairs
 from .policy import Policy, frozen, in_passes
+from .processes import in_processes
 from .saving import saver_for
 from .seeding import undisturbed
 from .sft import finish, load_trainable, longest_sequence, loop_for, training_hash
@@ -38,7 +40,12 @@ def train(config: DPOConfig, context: TrainContext) -> RunResult:
     Raises:
         DataError, ConfigError, TrainingDiverged, TrainingOutOfMemory
     """
-    saver = saver_for(config, context.directory, training_hash(config, context))
+    return in_processes(_train, config, context)
+
+
+def _train(config: DPOConfig, context: TrainContext) -> RunResult:
+    """Train, in this process or in this rank."""
+    saver = saver_for(config, context.directory, training_hash(config, context), context.ranks)
     resumable = saver.resumable()
     model, tokenizer = load_trainable(context, resumable)
     pad_id = tokenizer.pad_token_id or 0
@@ -47,7 +54,7 @@ def train(config: DPOConfig, context: TrainContext) -> RunResult:
     counted = {"n_examples": len(encoded.pairs), "n_dropped": encoded.n_dropped}
     context.record.event("training_data", n_rows=encoded.n_rows, **counted)
 
-    loss = DPOLoss(Policy(model, pad_id), encoded.pairs, config)
+    loss = DPOLoss(Policy(model, pad_id), encoded.pairs, config, context.ranks)
     lengths = [pair.n_tokens for pair in encoded.pairs]
     loop = loop_for(config, context, saver, model, tokenizer, loss, lengths)
     used = {member for step in range(loop.total) for member in loop.batches.at(step)}
@@ -67,8 +74,9 @@ class DPOLoss:
     """-log sigmoid(beta * margin), summed over pairs; margin = how much more the chosen answer's log-probability has
     grown since the reference than the rejected one's (Rafailov et al. 2023, Direct Preference Optimization, eq. 7)."""
 
-    def __init__(self, policy: Policy, pairs: Sequence[Pair], config: DPOConfig) -> None:
+    def __init__(self, policy: Policy, pairs: Sequence[Pair], config: DPOConfig, ranks: Ranks = ALONE) -> None:
         self._policy = policy
+        self._ranks = ranks
         self._pairs = pairs
         self._beta = config.beta
         self._reference: dict[int, float] = {}
@@ -102,7 +110,9 @@ class DPOLoss:
 
     def figures(self, members: Sequence[int]) -> dict[str, float]:
         """preference_accuracy and reward_margin of a step's pairs, before the step."""
-        margins = [self._margins.pop(member) for member in members]
+        own = {member: self._margins.pop(member) for member in members if member in self._margins}
+        shares = {member: margin for share in self._ranks.gathered(own) for member, margin in share.items()}
+        margins = [shares[member] for member in members]
         return {
             "preference_accuracy": sum(margin > 0 for margin in margins) / len(margins),
             "reward_margin": sum(margins) / len(margins),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from .pairs import pair_problem
 class DPOConfig(LoopConfig):
     """Direct preference optimization: chosen answers become likelier than rejected ones, measured from the start."""
 
+    in_processes: ClassVar[bool] = True
     kind: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held to where it started: the higher, the closer it stays."""

@@ -23,7 +23,8 @@ from evsys_hydra.training.errors import RankFailed
 from evsys_hydra.training.stepping import Stepper
 
 from .killer import kill_at_disk_call
-from .parts import events, make_tiny_model, run_sft, weights_hash
+from .parts import events, make_tiny_model, run_kind, run_sft, weights_hash
+from .test_dpo import PAIRS
 
 pytestmark = pytest.mark.model
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +171,19 @@ def test_killed_inside_a_save_two_processes_resume_to_the_same_bits(tmp_path: Pa
             Stepper.step = plain  # type: ignore[method-assign]
         assert weights_hash(run_sft(directory, model, SETTINGS, processes=2, parallel=parallel)) == whole
     assert killed >= 5
+
+
+@pytest.mark.parametrize(("lora", "parallel"), [(None, "ddp"), (LoraConfig(r=2), "ddp"), (None, "fsdp")])
+def test_preferences_are_learned_as_by_one_process(
+    tiny: Path, tmp_path: Path, lora: LoraConfig | None, parallel: str
+) -> None:
+    """The loss curve, and the figures of pairs that the ranks share."""
+    settings = {**SETTINGS, "beta": 0.5}
+    one = run_kind("dpo", tmp_path / "one", tiny, settings, rows=PAIRS, lora=lora)
+    two = run_kind("dpo", tmp_path / "two", tiny, settings, rows=PAIRS, lora=lora, processes=2, parallel=parallel)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    for name in ("preference_accuracy", "reward_margin", "tokens", "n_examples"):
+        assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-3, abs=1e-5)
 
 
 def test_the_error_of_a_rank_is_the_error_of_the_training(
