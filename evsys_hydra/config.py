@@ -33,6 +33,8 @@ class KindConfig(Strict):
     """Which registered part."""
     in_processes: ClassVar[bool] = False
     """Whether an algorithm can train in several processes (`model.processes`)."""
+    in_shards: ClassVar[bool] = True
+    """Whether these may hold a part of the model each (`model.parallel: fsdp`)."""
 
 
 def typed(part: registry.Registry[Any], value: Any) -> Any:
@@ -442,7 +444,12 @@ class ExperimentConfig(Strict):
         if self.model.processes > 1 and not self.algorithm.in_processes:
             raise ValueError(
                 f"model.processes={self.model.processes}: algorithm {self.algorithm.kind!r} trains in one process; "
-                "only sft and dpo train in several"
+                "sft, dpo, grpo and sdft train in several"
+            )
+        if self.model.parallel == "fsdp" and not self.algorithm.in_shards:
+            raise ValueError(
+                f"model.parallel=fsdp: {self.algorithm.kind!r} samples from the model, which every process must hold "
+                "whole; use model.parallel=ddp"
             )
         return self
 

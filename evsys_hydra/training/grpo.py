@@ -17,6 +17,7 @@ from .context import TrainContext
 from .grpo_config import GRPOConfig
 from .grpo_loss import GRPOLoss
 from .policy import Policy, frozen, in_passes
+from .processes import in_processes
 from .rl.advantages import group_advantages
 from .rl.prompts import prompt_of, tasks_of
 from .rl.recording import RolloutFile
@@ -52,8 +53,13 @@ def train(config: GRPOConfig, context: TrainContext) -> RunResult:
     Raises:
         DataError, ConfigError, EvaluationError, TrainingDiverged, TrainingOutOfMemory
     """
+    return in_processes(_train, config, context)
+
+
+def _train(config: GRPOConfig, context: TrainContext) -> RunResult:
+    """Train, in this process or in this rank."""
     mark = training_hash(config, context)
-    saver = saver_for(config, context.directory, mark)
+    saver = saver_for(config, context.directory, mark, context.ranks)
     resumable = saver.resumable()
     model, tokenizer = load_trainable(context, resumable)
     pad_id = tokenizer.pad_token_id or 0
@@ -62,16 +68,17 @@ def train(config: GRPOConfig, context: TrainContext) -> RunResult:
     rewards = Rewards(tasks, config.verifier_timeout, limits_of(config.sandbox, config.sandbox_limits))
     context.record.event("training_data", n_rows=len(tasks), n_examples=len(tasks))
 
-    loss = GRPOLoss(Policy(model, pad_id), config)
+    loss = GRPOLoss(Policy(model, pad_id), config, context.ranks)
     loop = loop_for(config, context, saver, model, tokenizer, loss, [0] * len(tasks))
     loop.stepper.micro_batch_size = config.micro_batch_size or config.batch_size * config.num_generations
     reference = Reference(context, model, pad_id, loop.autocast) if config.beta else None
-    file = RolloutFile(context.directory, mark, config.record_rollouts)
+    file = RolloutFile(context.directory, mark, config.record_rollouts) if context.ranks.is_first else None
     Improvement(config, loop, loss, list(zip(tasks, prompts, strict=True)), rewards, reference, file)
     if resumable is not None:
         loop.resume(resumable)
     loop.run()
-    file.close()
+    if file is not None:
+        file.close()
     return finish(loop, {"n_examples": len(tasks)})
 
 
@@ -81,6 +88,7 @@ class Improvement(Rounds):
     Args:
         tasks: each row's task, and what the model is asked.
         reference: None if beta is 0.
+        file: None: this rank does not write.
     """
 
     def __init__(
@@ -91,7 +99,7 @@ class Improvement(Rounds):
         tasks: Sequence[tuple[Task, Prompt]],
         rewards: Rewards,
         reference: Reference | None,
-        file: RolloutFile,
+        file: RolloutFile | None,
     ) -> None:
         super().__init__(loop, sampler_for(config, loop))
         self._config = config
@@ -110,12 +118,14 @@ class Improvement(Rounds):
             TrainingOutOfMemory: not even one answer fits.
         """
         step, group = self.number, self._config.num_generations
-        rollouts = self._sample([self._tasks[member][1] for member in members], step, group)
+        rollouts = self.sampled([self._tasks[member][1] for member in members], group)
         asked = [self._tasks[members[rollout.place]][0] for rollout in rollouts]
-        outcomes = self._rewards([(task, rollout.text) for task, rollout in zip(asked, rollouts, strict=True)])
+        answers = [(task, rollout.text) for task, rollout in zip(asked, rollouts, strict=True)]
+        outcomes = self.ranks.agreed(self._rewards(answers) if self.ranks.is_first else [])
         rewards = [outcome.reward for outcome in outcomes]
         advantages = group_advantages(rewards, group, scale=self._config.scale_rewards)
-        self._file.write(step, asked, rollouts, outcomes, advantages.tolist())
+        if self._file is not None:
+            self._file.write(step, asked, rollouts, outcomes, advantages.tolist())
         sequences = [rollout.tokens for rollout in rollouts]
         self._loss.take(sequences, advantages, self._old(sequences), self._of_reference(sequences))
         self._updates.lengths = [len(tokens.ids) for tokens in sequences]

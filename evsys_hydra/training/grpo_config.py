@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ class GRPOConfig(LoopConfig):
     """Group-relative policy optimization: the model answers tasks, verifiers reward it, better answers become
     likelier."""
 
+    in_processes: ClassVar[bool] = True
+    in_shards: ClassVar[bool] = False
     kind: Literal["grpo"] = "grpo"
     batch_size: int = Field(8, ge=1)
     """Prompts a step; each is answered num_generations times."""

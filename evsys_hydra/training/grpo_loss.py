@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chat import Tokens
+from .distributed import ALONE, Ranks
 from .grpo_config import GRPOConfig
 from .policy import Policy, n_trained
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class GRPOLoss:
     """Loss of a step's answers; `take` gives it those of the next step."""
 
-    def __init__(self, policy: Policy, config: GRPOConfig) -> None:
+    def __init__(self, policy: Policy, config: GRPOConfig, ranks: Ranks = ALONE) -> None:
         self.policy = policy
+        self._ranks = ranks
         self._config = config
         self._sequences: Sequence[Tokens] = []
         self._advantages: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -88,7 +90,9 @@ class GRPOLoss:
 
     def figures(self, members: Sequence[int]) -> dict[str, float]:
         """clip_fraction (of the tokens), and kl (nats a token) if there is a reference."""
-        found = [(n_trained(self._sequences[member]), *self._figures[member]) for member in members]
+        shares = self._ranks.gathered({member: self._figures[member] for member in members if member in self._figures})
+        noted = {member: figures for share in shares for member, figures in share.items()}
+        found = [(n_trained(self._sequences[member]), *noted[member]) for member in members]
         total = max(1, sum(n for n, _, _ in found))
         figures = {"clip_fraction": sum(clipped for _, clipped, _ in found) / total}
         return figures | ({"kl": sum(kl for _, _, kl in found) / total} if self._reference is not None else {})

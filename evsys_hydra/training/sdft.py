@@ -20,6 +20,7 @@ from ..results import RunResult
 from .chat import Tokens
 from .context import Row, TrainContext
 from .policy import Policy, n_trained
+from .processes import in_processes
 from .rl.prompts import Prompt
 from .rl.reference import Reference
 from .rl.rounds import Rounds, sampler_for
@@ -46,7 +47,12 @@ def train(config: SDFTConfig, context: TrainContext) -> RunResult:
     Raises:
         DataError, ConfigError, TrainingDiverged, TrainingOutOfMemory
     """
-    saver = saver_for(config, context.directory, training_hash(config, context))
+    return in_processes(_train, config, context)
+
+
+def _train(config: SDFTConfig, context: TrainContext) -> RunResult:
+    """Train, in this process or in this rank."""
+    saver = saver_for(config, context.directory, training_hash(config, context), context.ranks)
     resumable = saver.resumable()
     model, tokenizer = load_trainable(context, resumable)
     pad_id = tokenizer.pad_token_id or 0
@@ -125,7 +131,7 @@ class Distillation(Rounds):
             TrainingOutOfMemory: not even one answer fits.
         """
         lessons = [self._lessons[member] for member in members]
-        rollouts = self._sample([lesson.student for lesson in lessons], self.number, 1)
+        rollouts = self.sampled([lesson.student for lesson in lessons], 1)
         students = [rollout.tokens for rollout in rollouts]
         teachers = [
             joined(lesson.teacher, rollout.answer_ids) for lesson, rollout in zip(lessons, rollouts, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -20,6 +20,8 @@ class SDFTConfig(LoopConfig):
     """Self-distillation: the model as it was at the start, shown a row's answer as a demonstration, teaches the model
     that does not see it, on that model's own answers."""
 
+    in_processes: ClassVar[bool] = True
+    in_shards: ClassVar[bool] = False
     kind: Literal["sdft"] = "sdft"
     batch_size: int = Field(16, ge=1)
     """Prompts a step, each answered once."""

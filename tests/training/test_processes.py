@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 
-from evsys_hydra.config import LoraConfig
+from evsys_hydra import registry
+from evsys_hydra.config import ExperimentConfig, KindConfig, LoraConfig
 from evsys_hydra.errors import ConfigError
 from evsys_hydra.record import ArmView
+from evsys_hydra.record.files import read_lines
 from evsys_hydra.training.distributed import launched_ranks
 from evsys_hydra.training.errors import RankFailed
 from evsys_hydra.training.stepping import Stepper
 
 from .killer import kill_at_disk_call
+from .own_samples import KINDS, PAIRS
 from .parts import events, make_tiny_model, run_kind, run_sft, weights_hash
-from .test_dpo import PAIRS
 
 pytestmark = pytest.mark.model
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,6 +188,28 @@ def test_preferences_are_learned_as_by_one_process(
         assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["grpo", "sdft"])
+@pytest.mark.parametrize("lora", [None, LoraConfig(r=2)], ids=["full", "lora"])
+def test_own_samples_are_those_of_one_process(tiny: Path, tmp_path: Path, kind: str, lora: LoraConfig | None) -> None:
+    """5 prompts a step and 3 ranks: the first step's answers are the same, and the curve follows."""
+    rows, own = KINDS[kind]
+    settings = {**own, "batch_size": 5, "max_steps": 3, "log_every": 1, **({"beta": 0.1} if kind == "grpo" else {})}
+    one = run_kind(kind, tmp_path / "one", tiny, settings, rows=rows, lora=lora)
+    several = run_kind(kind, tmp_path / "several", tiny, settings, rows=rows, lora=lora, processes=3)
+    assert losses(tmp_path / "several") == pytest.approx(losses(tmp_path / "one"), rel=1e-3, abs=1e-5)
+    assert set(several.metrics) == set(one.metrics)
+    if kind == "grpo":
+        path = Path("predictions", "rollouts.jsonl")
+        first, second = (list(read_lines(tmp_path / name / path)) for name in ("one", "several"))
+        of_a_step = 5 * settings["num_generations"]
+        assert len(first) == len(second) == len(rows) * settings["num_generations"]  # an epoch in 3 steps
+        outputs = [
+            [(row["task_id"], row["sample_idx"], row["output"], row["advantage"]) for row in rows[:of_a_step]]
+            for rows in (first, second)
+        ]
+        assert outputs[0] == outputs[1]
+
+
 def test_the_error_of_a_rank_is_the_error_of_the_training(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,20 +289,32 @@ def test_as_many_processes_as_the_launcher_started(monkeypatch: pytest.MonkeyPat
         launched_ranks(3)
 
 
-def test_an_algorithm_that_trains_in_one_process_says_so() -> None:
-    from evsys_hydra.config import ExperimentConfig
+@pytest.mark.parametrize(
+    ("kind", "model", "said"),
+    [
+        ("alone", {"processes": 2}, r"model\.processes=2: algorithm 'alone' trains in one process"),
+        ("grpo", {"processes": 2, "parallel": "fsdp"}, r"model\.parallel=fsdp: 'grpo' samples from the model"),
+    ],
+)
+def test_what_cannot_train_in_several_processes_says_so(kind: str, model: dict[str, Any], said: str) -> None:
+    class AloneConfig(KindConfig):
+        lr: float
 
+    registry.register_algorithm("alone", config=AloneConfig)(lambda config, context: None)
     config = {
         "name": "a",
         "lr": 1e-4,
-        "model": {"name": "demo", "processes": 2},
+        "model": {"name": "demo", **model},
         "data": {"rows": [{"prompt": "a", "chosen": "b", "rejected": "c"}]},
-        "algorithm": {"kind": "dpo", "lr": 1e-4},
+        "algorithm": {"kind": kind, "lr": 1e-4},
         "inference": "local",
         "store": "none",
     }
-    with pytest.raises(ValueError, match=r"model\.processes=2: algorithm 'dpo' trains in one process"):
-        ExperimentConfig.model_validate(config)
+    try:
+        with pytest.raises(ValueError, match=said):
+            ExperimentConfig.model_validate(config)
+    finally:
+        del registry.algorithms.entries["alone"]
 
 
 PLUGIN = """

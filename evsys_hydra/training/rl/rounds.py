@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ...inference.local import LocalInference
+from ..distributed import Ranks
 from ..stepping import Stepper, StepResult
-from .sampling import Sampler
+from .prompts import Prompt
+from .sampling import Rollout, Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +47,19 @@ class Rounds(ABC):
     @abstractmethod
     def step(self, members: Sequence[int], lr: float) -> StepResult:
         """One round on some prompts."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that make the steps together."""
+        return self._loop.context.ranks
+
+    def sampled(self, prompts: Sequence[Prompt], n: int) -> list[Rollout]:
+        """n answers to each prompt, prompt by prompt; every rank answers its share of the prompts, and has all."""
+        own = range(self.ranks.rank, len(prompts), self.ranks.size)
+        answers = self._sample([prompts[place] for place in own], self.number, n) if own else []
+        placed = [replace(answer, place=own[answer.place]) for answer in answers]
+        every = [answer for share in self.ranks.gathered(placed) for answer in share]
+        return sorted(every, key=lambda answer: (answer.place, answer.sample_idx))
 
     @property
     def number(self) -> int:
