@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .cache import can_join, joined, with_prefix
 from .rows import Prefix, Row
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Batch:
         self._device = device
         self.rows = list(rows)
         budget = GPU_PROMPT_TOKENS if device.type == "cuda" else CPU_PROMPT_TOKENS
-        self._chunks = _chunks([len(row.tokens) for row in rows], budget if _can_join(model) else None)
+        self._joins = can_join(model)
+        self._chunks = _chunks([len(row.tokens) for row in rows], budget if self._joins else None)
         self._prefix = prefix
         self._cache: Any = None
         self._ids: torch.Tensor
@@ -97,7 +99,7 @@ class Batch:
         self._padded = not bool(self._mask.all())
         self._positions = torch.cat([positions for _, _, _, positions in read])
         caches = [cache for _, cache, _, _ in read]
-        self._cache = caches[0] if len(caches) == 1 else _joined(caches, self._filled, self._model)
+        self._cache = joined(caches, self._filled) if self._joins else caches[0]
         return torch.cat([logits for logits, _, _, _ in read])
 
     def _read_chunk(self, rows: Sequence[Row]) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
@@ -118,7 +120,7 @@ class Batch:
             input_ids=torch.from_numpy(ids).to(self._device),
             attention_mask=None if mask.all() else mask_tensor,
             position_ids=torch.from_numpy(positions).to(self._device),
-            past_key_values=_cache_of(self._prefix, len(rows), self._model),
+            past_key_values=with_prefix(self._prefix, len(rows), self._model),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -137,43 +139,3 @@ def _chunks(lengths: Sequence[int], budget: int | None) -> list[tuple[int, int]]
             chunks.append((start, place))
             start, longest, shortest = place, length, length
     return [*chunks, (start, len(lengths))]
-
-
-def _can_join(model: PreTrainedModel) -> bool:
-    """Whether the cache is keys and values of all positions in each layer (no sliding windows, no states)."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    layers = DynamicCache(config=model.config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def _joined(caches: Sequence[Any], length: int, model: PreTrainedModel) -> Any:
-    """One cache of several, each padded on the left to `length` positions."""
-    import torch
-    from torch.nn.functional import pad
-    from transformers import DynamicCache
-
-    whole = DynamicCache(config=model.config)
-    for place in range(len(caches[0].layers)):
-        parts = [cache.layers[place] for cache in caches]
-        keys, values = (
-            torch.cat([pad(each, (0, 0, length - each.shape[-2], 0)) for each in every])
-            for every in ([part.keys for part in parts], [part.values for part in parts])
-        )
-        whole.update(keys, values, place)
-        for part in parts:
-            part.reset()  # the copy is made: the parts need not be kept beside it
-    return whole
-
-
-def _cache_of(prefix: Prefix | None, size: int, model: PreTrainedModel) -> Any:
-    """A cache that begins with the prefix in each row; None if there is no prefix: the model makes its own."""
-    from transformers import DynamicCache
-
-    if prefix is None:
-        return None
-    cache = DynamicCache(config=model.config)
-    for place, (keys, values) in enumerate(prefix.layers):
-        cache.update(keys.expand(size, -1, -1, -1), values.expand(size, -1, -1, -1), place)
-    return cache
