@@ -19,7 +19,7 @@ from .worker import Job, Outcome
 FN_NAME = "kind e2b"
 """Its name among a verifier process's functions; no registered verifier's, which have no space."""
 BASH = "/bin/bash"
-_REWARD = re.compile(r"reward:\s*([0-9.]+)")
+_REWARD = re.compile(r"reward:\s*(0(?:\.\d+)?|\.\d+|1(?:\.0+)?)")
 _FROM = re.compile(r"FROM\s+(?:--platform=\S+\s+)?(?:docker\.io/)?(?:library/)?python(?::(\S+))?(?:\s+AS\s+\S+)?", re.I)
 
 

@@ -176,7 +176,8 @@ def _talk(process: subprocess.Popen[bytes], given: bytes, limits: Limits) -> tup
 
 
 def _ran(status: int, output: bytes, stopped: str | None, limits: Limits) -> Ran:
-    text = output.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    begun = output.startswith(init.STARTED)
+    text = output.removeprefix(init.STARTED).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     reasons = {
         init.TIME: f"it took longer than {limits.seconds} s",
         init.MEMORY: f"it used more than {limits.memory_mb} MB of memory",
@@ -184,6 +185,8 @@ def _ran(status: int, output: bytes, stopped: str | None, limits: Limits) -> Ran
     }
     stopped = stopped or reasons.get(status)
     if stopped is None and status not in (init.PASSED, init.FAILED):
+        if begun:
+            return Ran(False, text, "it broke its sandbox")
         raise EvaluationError(f"the sandbox could not be made: exit status {status}: {text.strip()[-500:]}")
     return Ran(status == init.PASSED and stopped is None, text, stopped)
 

@@ -14,6 +14,8 @@ import sys
 import time
 
 PASSED, FAILED, TIME, MEMORY, FILES, ALONE = range(64, 70)
+STARTED = b"\0"
+"""Said before the program: whatever ends the sandbox after it is the program's doing."""
 LOOK_EVERY_S = 0.02
 MAX_FILES = 20_000
 MEGABYTE = 1 << 20
@@ -33,6 +35,7 @@ def main() -> str:
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
     _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    os.write(1, STARTED)
     child = os.fork()
     if child:
         watch(child, woken, time.monotonic() + seconds, memory * MEGABYTE)

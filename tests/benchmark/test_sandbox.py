@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,11 +25,10 @@ SECRET = "sk-planted-7f3a"
 
 @pytest.fixture(autouse=True)
 def bubblewrap() -> None:
-    if shutil.which("bwrap") is None:
-        if os.environ.get("CI"):
-            pytest.fail("the sandbox's tests cannot run: bwrap, of the package bubblewrap, is not installed")
-        pytest.skip("bwrap, of the package bubblewrap, is not installed")
-    if (problem := sandbox.problem(LIMITS)) is not None:
+    problem = sandbox.problem(LIMITS)
+    if problem is not None and os.environ.get("CI"):
+        pytest.fail(f"the sandbox's tests cannot run: {problem}")
+    if problem is not None:
         pytest.skip(problem)
 
 
@@ -238,6 +236,20 @@ def test_its_death_is_that_of_whoever_asked() -> None:
     while processes(f"time.sleep(60) {mark}") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes(f"time.sleep(60) {mark}") == []
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_CPU, (0, 0)", "RLIMIT_AS, (4096, 4096)", "RLIMIT_NOFILE, (3, 3)"])
+def test_who_breaks_the_sandbox_has_failed_and_is_no_error(limit: str) -> None:
+    """An errored prediction would stay out of the mean, so that breaking it would pay."""
+    done = ran(f"import resource, time\nresource.prlimit(1, resource.{limit})\ntime.sleep(5)", seconds=2)
+    assert not done.passed and done.stopped in ("it broke its sandbox", "it took longer than 2 s")
+
+
+@pytest.mark.parametrize(("line", "reward"), [("reward: 0.5", 0.5), ("reward: 5", 1.0), ("reward: 1.2.3", 1.0)])
+def test_a_reward_that_is_none_leaves_it_to_the_exit_status(line: str, reward: float) -> None:
+    verifier = {**E2B, "test_sh": "python3 /tests/answer.py"}
+    score = tasks({"a": verifier}).score(Says({"a": f"print({line!r})"}), sandbox="bubblewrap")
+    assert [(row["reward"], row["error"]) for row in score.predictions] == [(reward, None)]
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
