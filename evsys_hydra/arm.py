@@ -296,7 +296,6 @@ def evaluate_one(
     Returns:
         The eval; with an error if the benchmark could not be scored. Never raises for what scoring does.
     """
-    from .adaptive import Adaptive
     from .benchmark import Benchmark
     from .benchmark.scoring import score
     from .benchmark.tasks import name_of
@@ -304,7 +303,11 @@ def evaluate_one(
     started, name = time.monotonic(), name_of(entry)
     try:
         benchmark = benchmark or Benchmark.load(entry)
-        rounds = Adaptive(config, entry, record, benchmark.hash) if entry.adaptive and step is None else None
+        rounds = None
+        if entry.adaptive and step is None:
+            from .adaptive import Adaptive  # numpy and scipy, which no other evaluation waits for
+
+            rounds = Adaptive(config, entry, record, benchmark.hash)
         scored: BenchmarkScore = score(
             benchmark,
             client,

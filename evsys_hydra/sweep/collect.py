@@ -9,7 +9,6 @@ from typing import Any
 
 from ..composed import load_plain, typed_config
 from ..config import Direction, RunConfig
-from ..ranking.early_stopping import ALPHA_STOP
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
 from ..record.names import safe_name
@@ -69,7 +68,7 @@ def ranking_table(
     key = metric.rsplit(".", 1)[-1] if benchmark and metric.startswith(f"{benchmark}.") else metric
     per_task = bool(benchmark and PER_TASK.fullmatch(key))
     drawn = re.fullmatch(r"pass@(\d+)", key)
-    adaptive = per_task and any(_adaptive(result, benchmark) for _, result, _ in entries)
+    spent = [_adaptive(result, benchmark).get("alpha", 0.0) for _, result, _ in entries] if per_task else [0.0]
     rows = []
     for (arm, result, _), view in zip(entries, arms, strict=True):
         ok = result.status == "completed"
@@ -99,7 +98,7 @@ def ranking_table(
         "baseline": _known_group(metadata.get("baseline"), rows),
         "hypothesis": _known_pair(metadata.get("compare"), rows),
         "min_effect": metadata.get("min_effect"),
-        "alpha": ALPHA - ALPHA_STOP if adaptive else ALPHA,
+        "alpha": ALPHA - max(spent),
         "rng_seed": 0,
     }
 
