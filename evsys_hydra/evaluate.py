@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from .arm import evaluate_one, identity_of, open_client, trained
 from .causes import describe
-from .chosen import Chosen, check_words, chosen, inference
 from .composed import load_plain, typed_config
 from .config import ExperimentConfig
 from .errors import ConfigError, EvsysError, RecordError
+from .evaluate_benchmarks import Chosen, check_words, chosen, inference
 from .problems import describe_validation
 from .record import ArmRecord, ArmView, ExperimentRecord
 from .record.files import read_json, read_lines

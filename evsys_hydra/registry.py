@@ -131,8 +131,8 @@ verifiers: Registry[Any] = Registry(
             "evsys_hydra.benchmark.verifiers",
         ),
         "lm_eval": "evsys_hydra.benchmark.lm_eval",
-        "reasoning_gym": "evsys_hydra.benchmark.reasoning_gym",
         "python_tests": "evsys_hydra.benchmark.python_tests",
+        "reasoning_gym": "evsys_hydra.benchmark.reasoning_gym",
     },
 )
 metrics: Registry[Any] = Registry(
