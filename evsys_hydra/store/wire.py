@@ -20,6 +20,7 @@ from .errors import BadRequest, NotAllowed, Unclear, UnknownId, Unreachable
 
 PATH = "/api/dashboard/api/sdk/data/"
 CLIP = 300
+WRONG_KEY = "EVSYS_API_KEY is not a key of that dashboard; its owner makes one: evsys-hydra dashboard keys create NAME"
 MAX_ANSWER = 256 * 2**20
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 
@@ -97,7 +98,8 @@ class Wire:
         status = response.status_code
         if status >= 300:
             text = self._clean(answer[: 4 * CLIP].decode(errors="replace"))
-            error = _type_of(status)(f"{op}: {self.shown} answered {status}: {text or response.reason_phrase}")
+            remedy = f". {WRONG_KEY}" if status == 401 else ""
+            error = _type_of(status)(f"{op}: {self.shown} answered {status}: {text or response.reason_phrase}{remedy}")
             if wait := retry_after(response.headers.get("Retry-After")):
                 error.retry_after = wait  # type: ignore[attr-defined]
             raise error
