@@ -72,7 +72,7 @@ def _unusable(task: Any) -> str | None:
             "only output_type generate_until works (many tasks have such a variant: *_generative, *_cot, ...)"
         )
     if getattr(task, "UNSAFE_CODE", False):
-        return f"{name} runs code that a model wrote (unsafe_code), which is refused: there is no sandbox for it"
+        return f"{name} runs code that a model wrote (unsafe_code); lm-eval does that outside any sandbox: refused"
     if getattr(task, "MULTIMODAL", False):
         return f"{name} asks about images or sound; only text can be asked here"
     return None

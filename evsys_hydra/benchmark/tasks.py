@@ -51,7 +51,7 @@ class Benchmark:
         """sha256 over the tasks in their order: equal hashes mean equal tasks, wherever they came from."""
         digest = hashlib.sha256()
         for task in self.tasks:
-            unset = {name for name in ("max_tokens", "stop") if getattr(task, name) is None}  # these came later
+            unset = {name for name in ("max_tokens", "stop") if getattr(task, name) is None}
             row = task.model_dump(mode="json", exclude=unset)
             digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n")
         return digest.hexdigest()
