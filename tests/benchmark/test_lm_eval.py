@@ -13,6 +13,8 @@ import pytest
 
 from evsys_hydra import Benchmark, BenchmarkConfig, ConfigError, Request, Result
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("lm_eval", reason="needs the lm-eval extra")
 
 SUMS = """\

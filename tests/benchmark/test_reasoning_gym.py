@@ -15,6 +15,8 @@ from evsys_hydra.benchmark import check_benchmark
 from evsys_hydra.benchmark.reasoning_gym import reasoning_gym
 from evsys_hydra.benchmark.reasoning_gym_entries import plain, restored
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("reasoning_gym", reason="needs the reasoning-gym extra")
 NAMES = ["chain_sum", "rearc", "word_ladder"]
 CONFIG = {"chain_sum": {"min_terms": 2, "max_terms": 3}}

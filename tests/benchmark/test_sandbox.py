@@ -19,6 +19,8 @@ from evsys_hydra.benchmark.tasks import Benchmark, check_benchmark
 from evsys_hydra.config import BenchmarkConfig
 from evsys_hydra.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(seconds=3, memory_mb=256, processes=16, disk_mb=8, output_kb=16)
 SECRET = "sk-planted-7f3a"
 

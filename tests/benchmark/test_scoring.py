@@ -32,6 +32,7 @@ def run(made: Benchmark, client: Any = None, entry: BenchmarkConfig = ENTRY, **o
     return score(made, client or Echo(), entry, verifier_timeout=0.5, **options)
 
 
+@pytest.mark.slow
 def test_a_verifier_that_misbehaves_costs_its_prediction() -> None:
     moods = ["good", "raise", "loop", "good", "kill", "exit", "bad", "os_exit", "nan", "two", "sleep", "good"]
     scored = run(benchmark(moods))

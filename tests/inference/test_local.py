@@ -85,6 +85,7 @@ def texts(results: Sequence[Result]) -> list[str]:
 
 @pytest.mark.parametrize("system", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.slow
 def test_greedy_is_one_at_a_time_token_by_token(model: Any, tokenizer: Any, batch_size: int, system: bool) -> None:
     asked = requests(32, system=system)
     tokens: dict[int, list[int]] = {}

@@ -37,6 +37,7 @@ def failed() -> Table:
     ],
     ids=["one", "winner", "few tasks", "references", "scalars", "seventy", "nothing"],
 )
+@pytest.mark.slow
 def test_every_verdict_has_a_picture(table: Table, tmp_path: Path) -> None:
     verdict = rank(table)
     png, svg = tmp_path / "a.png", tmp_path / "a.svg"

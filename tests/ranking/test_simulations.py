@@ -15,6 +15,8 @@ from evsys_hydra.ranking import rank
 
 from .tables import Floats, Table, logistic_world, make_table
 
+pytestmark = pytest.mark.slow
+
 REPEATS = 300
 World = Callable[[np.random.Generator], Table]
 

@@ -55,7 +55,7 @@ def postgres_url(postgres_server: Server, monkeypatch: pytest.MonkeyPatch) -> st
     return postgres_server.database()
 
 
-@pytest.fixture(params=["local", "local in safe mode", "gateway", "postgres"])
+@pytest.fixture(params=["local", "local in safe mode", "gateway", pytest.param("postgres", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BulkStore]:
     """Every store that keeps records, as the shared contract test sees it."""
     if request.param == "postgres":

@@ -230,6 +230,7 @@ print(sync(Path(sys.argv[1]), store).sent)
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_while_filling_sqlite(tmp_path: Path) -> None:
     making.sweep(tmp_path / "exp", steps=300, tasks=100)
     command = [sys.executable, "-c", SYNC, str(tmp_path / "exp"), str(tmp_path / "x.db"), "7"]

@@ -58,6 +58,7 @@ def test_a_group_that_the_metadata_names_must_exist(sweep: Run, tmp_path: Path) 
     assert "Groups: base, lr=1, lr=2" in done.stderr and not (tmp_path / "exp").exists()
 
 
+@pytest.mark.slow
 def test_validate_launches_nothing(tmp_path: Path) -> None:
     done = verb("validate", "lr=1e-5,3e-5", "seed=0,1", "store=none", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)

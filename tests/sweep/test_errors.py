@@ -86,6 +86,7 @@ def test_a_full_disk_while_recording_is_said_and_finished_later(sweep: Run, tmp_
         assert states["do=complete,lr=1"] == "completed" and states["do=fill,lr=1"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_secret_stays_in_the_environment(
     sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noop_words: list[str]
 ) -> None:

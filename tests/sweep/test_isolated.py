@@ -54,12 +54,14 @@ def test_every_death_stays_in_its_arm(sweep: Run, tmp_path: Path, launcher: str)
     assert conclusion["arms"]["do=custom"]["error"] == "CustomError: code 7: on purpose"
 
 
+@pytest.mark.slow
 def test_basic_keeps_exceptions_and_exits_in_the_arm(sweep: Run, tmp_path: Path) -> None:
     done = sweep("algorithm.do=complete,raise,custom,exit", "hydra/launcher=basic")
     assert done.returncode == 0, done.stderr
     assert causes(tmp_path / "exp") == {key: CAUSES[key] for key in ("complete", "raise", "custom", "exit")}
 
 
+@pytest.mark.slow
 def test_all_arms_failed_is_exit_status_1_and_still_a_conclusion(sweep: Run, tmp_path: Path) -> None:
     done = sweep("algorithm.do=raise,kill")
     assert done.returncode == 1
@@ -74,6 +76,7 @@ def test_a_single_run_is_an_experiment_of_one_arm(sweep: Run, tmp_path: Path) ->
     assert sweep("algorithm.do=os_exit", "hydra.run.dir=other", multirun=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_running_arm_cancels_the_rest_and_concludes(tmp_path: Path, noop_words: list[str]) -> None:
     words = [*noop_words, f"hydra.sweep.dir={tmp_path / 'exp'}", "metadata.baseline=null", "lr=1,2"]
     driver = subprocess.Popen(
@@ -115,6 +118,7 @@ def test_a_dropped_terminal_does_not_end_the_sweep(tmp_path: Path, noop_words: l
     assert "2/2 arms completed." in (tmp_path / "exp" / "conclusion.md").read_text()
 
 
+@pytest.mark.slow
 def test_resume_runs_only_what_did_not_complete(sweep: Run, tmp_path: Path) -> None:
     sweep("algorithm.do=complete,raise")
     done = verb("resume", tmp_path / "exp")
@@ -149,6 +153,7 @@ def test_gpus_are_handed_to_one_arm_at_a_time(sweep: Run, tmp_path: Path, monkey
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(mine))
 
 
+@pytest.mark.slow
 def test_results_are_json_for_scripts(sweep: Run, tmp_path: Path) -> None:
     sweep("lr=1,2", "seed=0,1", check=True)
     done = subprocess.run(

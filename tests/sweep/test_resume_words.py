@@ -36,6 +36,7 @@ def wait_for(ready: Callable[[], object], seconds: float = 30) -> None:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.slow
 def test_only_what_is_missing_is_run(launcher: str, sweep: Run, tmp_path: Path) -> None:
     exp, there = tmp_path / "exp", f"hydra/launcher={launcher}"
     sweep(*WORDS, there, "algorithm.do=complete,raise")
@@ -129,6 +130,7 @@ def test_a_killed_driver_does_not_stand_in_the_way(noop_words: list[str], sweep:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.slow
 def test_cancel_ends_the_driver(launcher: str, noop_words: list[str], tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     words = [*noop_words, *WORDS, "lr=1,2", "algorithm.do=loop", f"hydra/launcher={launcher}"]
@@ -157,6 +159,7 @@ def test_cancel_one_arm(noop_words: list[str], tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_cancel_says_where_else_it_runs(sweep: Run, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     sweep(*WORDS, "lr=1")
