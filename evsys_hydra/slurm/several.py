@@ -16,11 +16,13 @@ from ..record import ArmView
 from ..sweep.launch import LocalPool
 from ..sweep.process import write_exit
 from .states import Ending, seconds_left
-from .supervisor import REQUEUE_BEFORE_S, own_ending, own_facts, own_job, requeue, timeouts
+from .supervisor import REQUEUE_BEFORE_S, believe_restart, own_ending, own_facts, own_job, requeue, timeouts
 
 
 def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeout: int) -> int:
     """Run these arms; returns 0 if all of them completed."""
+    for directory in directories:
+        believe_restart(directory)
     clock = _Clock(directories, max_num_timeout)
     clock.start()
     LocalPool(experiment).run(directories)

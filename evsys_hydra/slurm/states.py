@@ -32,6 +32,9 @@ class Ending:
     again: bool = False
 
 
+REQUEUED = Ending("preempted", "Preempted: the job was requeued", again=True)
+
+
 def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending | None:
     """What SLURM's words about a job (scontrol's or sacct's) mean; None if they do not say why it ended.
 
@@ -57,7 +60,7 @@ def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending 
         again = facts.get("Requeue") == "1"
         return Ending("preempted", "Preempted: a job of higher priority took the resources", again)
     if state in ("PENDING", "REQUEUED") or int(facts.get("Restarts") or 0) > restarts:
-        return Ending("preempted", "Preempted: the job was requeued", again=True)
+        return REQUEUED
     return None
 
 

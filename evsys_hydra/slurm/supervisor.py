@@ -1,7 +1,8 @@
 """The arm's process from inside its job: started, signals understood, its end written down.
 
 SLURM ends a job with SIGTERM and, seconds later, SIGKILL. What it is for is asked at the first signal and written to
-exit.json at once; an arm that still completes in the time left is believed over it.
+exit.json at once, and asked again for as long as SLURM does not say; an arm that still completes in the time left is
+believed over it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from ..record.files import read_json
 from ..sweep.process import Launched, become_arm, finish, rotate_log, write_exit
 from .client import SlurmError, call, facts_of
 from .memory import cgroup_oom_kills
-from .states import Ending, ending_of, seconds_left
+from .states import REQUEUED, Ending, ending_of, seconds_left
 
 EXIT_BUSY = 75
 REQUEUE_BEFORE_S = 15.0
 REQUEUE_WAIT_S = 20.0
 GRACE_S = 5.0
 LOOK_S = 5.0
+ASK_AGAIN_S, ASK_AT_MOST_S = 1.0, 30.0
 PR_SET_PDEATHSIG = 1
+UNEXPLAINED = Ending("cancelled", "Cancelled: the job was told to end (SIGTERM)")
 
 
 class Supervisor:
@@ -64,9 +67,13 @@ class Supervisor:
         self._ending: Ending | None = None
         self._requeue_at: float | None = None
         self._kill_at: float | None = None
+        self._ask_at = 0.0
+        self._ask_every = ASK_AGAIN_S
 
     def run(self) -> int:
         """Run the arm to its end; returns the exit code for SLURM."""
+        if self._requeues:
+            believe_restart(self.directory)
         with Signals() as signals:
             code = self._attempt(signals)
             while code == EXIT_BUSY and self._ending is None:  # an attempt that SLURM has given up still runs
@@ -118,6 +125,8 @@ class Supervisor:
             now = time.monotonic()
             if self._requeue_at is not None and now >= self._requeue_at:
                 self._out_of_time(pid)
+            if self._ending is UNEXPLAINED and now >= self._ask_at:
+                self._explain()
             if self._peer_failed is not None and self._ending is None:
                 self._ending = self._peer_failed()
                 if self._ending is not None:
@@ -126,7 +135,9 @@ class Supervisor:
                 signal_group(pid, signal.SIGKILL)
 
     def _patience(self) -> float:
-        soon = [moment - time.monotonic() for moment in (self._requeue_at, self._kill_at) if moment is not None]
+        ask_at = self._ask_at if self._ending is UNEXPLAINED else None
+        moments = [moment for moment in (self._requeue_at, self._kill_at, ask_at) if moment is not None]
+        soon = [moment - time.monotonic() for moment in moments]
         return max(0.05, min([LOOK_S, *soon, *([0.5] if self._peer_failed is not None else [])]))
 
     def _told(self, signals: Signals, seconds: float) -> bool:
@@ -139,9 +150,14 @@ class Supervisor:
 
     def _terminated(self, pid: int) -> None:
         if self._ending is None:
-            self._ending = own_ending() or Ending("cancelled", "Cancelled: the job was told to end (SIGTERM)")
-            self._write(self._ending)
+            self._explain()
         signal_group(pid, signal.SIGTERM)
+
+    def _explain(self) -> None:
+        self._ending = own_ending() or UNEXPLAINED
+        self._ask_at = time.monotonic() + self._ask_every
+        self._ask_every = min(2 * self._ask_every, ASK_AT_MOST_S)
+        self._write(self._ending)
 
     def _time_is_short(self) -> None:
         """SLURM's warning before the time limit: run the job again if that is allowed, at the last moment."""
@@ -234,6 +250,14 @@ def own_ending() -> Ending | None:
     told = ("JobState", "Reason", "PreemptTime", "Restarts", "StartTime", "EndTime", "TimeLimit")
     print("SLURM:", ", ".join(f"{key}={facts.get(key)}" for key in told), flush=True)
     return ending_of(facts, restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+
+
+def believe_restart(directory: Path) -> None:
+    """Correct what an earlier run of this job took for a cancellation: a cancelled job is not run again."""
+    said = read_json(directory / "exit.json") or {}
+    taken = said.get("cause") == UNEXPLAINED.cause and not said.get("again") and said.get("job") == own_job()
+    if taken and int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        write_exit(directory, REQUEUED.cause, REQUEUED.error, code=said.get("code"), again=True, job=own_job())
 
 
 def timeouts(directory: Path) -> int:

@@ -144,6 +144,13 @@ class Sweep:
         lines = (self.arm(arm) / "events.jsonl").read_text().splitlines()
         return [event["began_at"] for event in map(json.loads, lines) if event["kind"] == "note"]
 
+    def said_by_slurm(self) -> str:
+        """What the jobs of this sweep noted of SLURM's words, and the end of the controller's log."""
+        logs = [path.read_text(errors="replace") for path in sorted(self.directory.parent.rglob("*_log.*"))]
+        noted = [line for log in logs for line in log.splitlines() if line.startswith("SLURM:")]
+        controller = (self.cluster.directory / "slurmctld.log").read_text().splitlines()
+        return "\n".join(["", *noted, *controller[-30:]])
+
     def wait_for(self, ready: Callable[[], object], what: str, seconds: float = 60) -> float:
         """Wait; returns how long it took."""
         began = time.monotonic()

@@ -62,8 +62,26 @@ def test_preempted(deaf: bool, plain: Cluster, sweeps: Callable[..., Sweep]) -> 
     assert ended.returncode == 0, ended.stderr
     first, second = sweep.began_at("lr=1")
     assert first == 0 and second >= 3
-    assert sweep.read("lr=1", "attempts/1/exit.json")["cause"] == "preempted"
+    said = sweep.read("lr=1", "attempts/1/exit.json")
+    assert said["cause"] == "preempted", (said, sweep.said_by_slurm())
     assert "failed" not in ended.stderr
+
+
+def test_told_to_end_before_it_is_known_why(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(plain)
+    sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=40", "algorithm.deaf=true")
+    sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
+    job = sweep.read("lr=1", "status.json")["job_id"]
+    plain.call("scancel", "--signal=TERM", job)  # a signal that SLURM has no word about
+    sweep.wait_for(lambda: sweep.read("lr=1", "exit.json"), "the word of the signal")
+    assert sweep.read("lr=1", "exit.json")["cause"] == "cancelled"
+    plain.call("scontrol", "requeue", job)
+    ended = sweep.end(120)
+    assert ended.returncode == 0, ended.stderr
+    first, second = sweep.began_at("lr=1")
+    assert first == 0 and second >= 3
+    said = sweep.read("lr=1", "attempts/1/exit.json")
+    assert said["cause"] == "preempted", (said, sweep.said_by_slurm())
 
 
 def test_a_timeout_is_run_again_as_often_as_allowed(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
