@@ -24,7 +24,7 @@ from .ranking.early_stopping import ALPHA_STOP, loses_to
 from .record import ArmRecord, ArmView, ExperimentRecord
 from .record.arm import predictions_path
 from .record.files import read_lines
-from .sweep.collect import direction_of
+from .results import direction_of
 
 ROUNDS = 16
 FEWEST = 32

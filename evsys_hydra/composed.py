@@ -9,6 +9,7 @@ import yaml
 
 from .config import ExperimentConfig
 from .errors import RecordError
+from .record import ExperimentRecord
 from .registry import load_plugins
 from .resolve import resolved
 
@@ -48,3 +49,16 @@ def typed_config(task: DictConfig | dict[str, Any]) -> ExperimentConfig:
     container = resolved(task)
     load_plugins(container.get("plugins") or [])
     return ExperimentConfig.model_validate(container)
+
+
+def shared_part(directory: Path, key: str) -> Any:
+    """A part of the config that all arms of an experiment share, interpolations resolved; None if there is none."""
+    from omegaconf import OmegaConf
+
+    names = ExperimentRecord.load(directory).arm_names
+    if not names:
+        return None
+    config = load_config(directory / "arms" / names[0] / "config.yaml")
+    load_plugins(config.get("plugins") or [])
+    part = config.get(key)
+    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part

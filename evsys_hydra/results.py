@@ -5,13 +5,20 @@ Plain dataclasses: an arm's process fills them, the record stores them as JSON, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .config import RunConfig
+    from .config import Direction, RunConfig
 
 RunStatus = Literal["completed", "failed", "cancelled"]
+LOSS = re.compile(r"(^|[._])(loss|nll|perplexity|ppl|error_rate|n_errors)$")
+
+
+def direction_of(metric: str, given: Direction | None) -> Direction:
+    """The given direction; else minimize for known losses, and maximize for all else."""
+    return given or ("minimize" if LOSS.search(metric) else "maximize")
 
 
 @dataclass

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..results import direction_of
 from ..store.protocol import Record
-from ..sweep.collect import direction_of
 from .arms import FALLBACK, Arm, ArmQuery, ArmTable, arm_table, read_arms, sort_keys
 from .curves import Chart, group_chart
 from .forest import Forest, forest

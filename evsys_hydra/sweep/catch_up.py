@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from .. import registry
 from ..causes import describe
-from ..composed import load_config
+from ..composed import shared_part
 from ..config import KindConfig, typed
-from ..record import ExperimentRecord
-from ..registry import load_plugins
 
 if TYPE_CHECKING:
     from ..store import EvsysStore
@@ -131,14 +127,3 @@ def store_settings(directory: Path) -> KindConfig:
     """
     settings: KindConfig = typed(registry.stores, shared_part(directory, "store") or {"kind": "none"})
     return settings
-
-
-def shared_part(directory: Path, key: str) -> Any:
-    """A part of the config that all arms of an experiment share, interpolations resolved; None if there is none."""
-    names = ExperimentRecord.load(directory).arm_names
-    if not names:
-        return None
-    config = load_config(directory / "arms" / names[0] / "config.yaml")
-    load_plugins(config.get("plugins") or [])
-    part = config.get(key)
-    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part

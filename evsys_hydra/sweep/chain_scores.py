@@ -11,8 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from ..record import ArmView, ExperimentRecord
-from ..results import ArmResult
-from .collect import direction_of
+from ..results import ArmResult, direction_of
 
 
 def chain_facts(

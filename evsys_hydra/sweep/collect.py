@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..composed import load_plain, typed_config
-from ..config import Direction, RunConfig
+from ..config import RunConfig
 from ..record import ArmView, ExperimentRecord
 from ..record.files import read_json
 from ..record.names import safe_name
-from ..results import ArmResult, EvalResult, RunResult
+from ..results import ArmResult, EvalResult, RunResult, direction_of
 
 ALPHA = 0.05
-LOSS = re.compile(r"(^|[._])(loss|nll|perplexity|ppl|error_rate|n_errors)$")
 PER_TASK = re.compile(r"mean_reward|pass_rate|pass@(\d+)")
 EVAL_FIELDS = tuple(EvalResult.__dataclass_fields__)
 
@@ -42,11 +41,6 @@ def read_arm(arm: ArmView) -> ArmResult:
     if arm.result:
         result.run_result = RunResult(arm.name, "completed", metrics, dict(arm.result.get("artifacts") or {}))
     return result
-
-
-def direction_of(metric: str, given: Direction | None) -> Direction:
-    """The given direction; else minimize for known losses, and maximize for all else."""
-    return given or ("minimize" if LOSS.search(metric) else "maximize")
 
 
 def ranking_table(

@@ -9,8 +9,8 @@ from typing import Any
 from ..errors import RecordError
 from ..ranking import rank, write_conclusion
 from ..record import ArmView, ExperimentRecord
-from ..results import ArmResult, EvalResult
-from .collect import PER_TASK, direction_of, read_arm, rewards
+from ..results import ArmResult, EvalResult, direction_of
+from .collect import PER_TASK, read_arm, rewards
 
 WIDTH = 100
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 
 from .. import registry
+from ..composed import shared_part
 from ..config import KindConfig, typed
 
 PATIENCE_S = 20.0
@@ -83,8 +84,6 @@ def send(directory: Path, *, budget_s: float | None = None) -> dict[str, dict[st
 
 def named_in(directory: Path) -> dict[str, object]:
     """The `tracker` part of an experiment's config; {} without one."""
-    from ..sweep.catch_up import shared_part
-
     return dict(shared_part(directory, "tracker") or {})
 
 
