@@ -16,10 +16,10 @@ def referenced(text: str) -> list[str]:
     return list(dict.fromkeys(REFERENCE.findall(text)))
 
 
-def scrub(text: str, names: Iterable[str]) -> str:
+def scrub(text: str, names: Iterable[str], reference: str = "${{oc.env:{}}}") -> str:
     """`text` with the values of these variables replaced by their references."""
     for name in names:
         value = os.environ.get(name, "")
         if len(value) >= SHORTEST:
-            text = text.replace(value, f"${{oc.env:{name}}}")
+            text = text.replace(value, reference.format(name))
     return text

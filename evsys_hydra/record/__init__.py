@@ -1,7 +1,7 @@
 """The files of an experiment's directory: the truth from which everything else is derived."""
 
-from .arm import ArmRecord, Cause, Role, State, is_running
+from .arm import ArmRecord, Cause, Role, State, array_task, is_running
 from .experiment import ExperimentRecord
 from .view import ArmView
 
-__all__ = ["ArmRecord", "ArmView", "Cause", "ExperimentRecord", "Role", "State", "is_running"]
+__all__ = ["ArmRecord", "ArmView", "Cause", "ExperimentRecord", "Role", "State", "array_task", "is_running"]

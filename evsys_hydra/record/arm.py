@@ -11,7 +11,6 @@ checkpoints/, arm.log, attempts/<n>/
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .files import LineWriter, read_json, read_lines, write_json
+from .locks import is_locked, lock
 from .names import safe_name
 
 State = Literal["pending", "running", "completed", "failed"]
@@ -77,6 +77,7 @@ class ArmRecord:
             node=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             pid=os.getpid(),
             job_id=os.environ.get("SLURM_JOB_ID"),
+            job=array_task(),
         )
         self.event("attempt", attempt=self.attempt)
 
@@ -150,13 +151,7 @@ class ArmRecord:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _take_lock(self) -> None:
-        lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise
-        self._lock = lock
+        self._lock = lock(self.directory / "lock")
 
     def _earlier_attempt(self) -> int:
         """The number of the last attempt; 0: there was none."""
@@ -190,16 +185,15 @@ def predictions_path(directory: Path, eval_name: str, step: int | None = None) -
     return directory / "predictions" / f"{safe_name(name)}.jsonl"
 
 
+def array_task() -> str | None:
+    """ "<array>_<index>" of the SLURM job that this process runs in; None outside of one.
+
+    SLURM_JOB_ID will not do: the last task of an array has the array's, so that a requeue would mean all of them.
+    """
+    array, index = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{index}" if array and index else None
+
+
 def is_running(directory: Path) -> bool:
     """Whether a process of this machine holds the arm's lock (the lock dies with its process)."""
-    try:
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_locked(directory / "lock")

@@ -103,6 +103,14 @@ class ExperimentRecord:
         """Names of the arms, baselines included, in the order they were planned."""
         return list(self.facts["arms"])
 
+    def require_arms(self) -> None:
+        """Raises: RecordError, if its driver ended before it had written any arm."""
+        if not self.arm_names:
+            raise RecordError(
+                f"{self.directory} has no arms yet: its driver ended while it planned them, and nothing was started. "
+                f"Give the sweep's command again, with resume={self.directory}"
+            )
+
     def arm_directory(self, name: str) -> Path:
         return self.directory / "arms" / name
 

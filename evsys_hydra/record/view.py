@@ -75,8 +75,7 @@ class ArmView:
         """Why it failed; None unless it did."""
         if self.state != "failed":
             return None
-        spoke = self.status.get("state") == "failed"
-        cause: Cause = self.status.get("cause", "user_error") if spoke else self.exit.get("cause", "killed")
+        cause: Cause = self.status.get("cause", "user_error") if self._spoke else self.exit.get("cause", "killed")
         return cause
 
     @property
@@ -84,8 +83,12 @@ class ArmView:
         """ "<Type>: <text>" of a failed arm."""
         if self.state != "failed":
             return None
-        spoke = self.status.get("state") == "failed"
-        return str(self.status.get("error") if spoke else self.exit.get("error", LOST))
+        return str(self.status.get("error") if self._spoke else self.exit.get("error", LOST))
+
+    @property
+    def _spoke(self) -> bool:
+        """Whether the arm itself said how it failed, and no later attempt failed before it could."""
+        return self.status.get("state") == "failed" and self.exit.get("attempt", 0) <= self.attempt
 
     @property
     def queue(self) -> str | None:

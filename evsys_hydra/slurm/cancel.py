@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import RecordError
+from ..sweep.process import write_exit
 from .client import cancel as scancel
 from .client import queued
 from .submission import latest_places, submissions
@@ -37,4 +38,8 @@ def cancel(experiment: Path, arm: str | None = None) -> list[str]:
             )
         doomed = {name: place for name, place in doomed.items() if name == arm}
     scancel(dict.fromkeys(f"{job}_{index}" for job, index in doomed.values()))
+    text = "Cancelled: the job was cancelled before the arm started"
+    for name, (job, index) in doomed.items():
+        if job is not None and alive[job, index].state == "PENDING":  # SLURM keeps no word of a task without a job
+            write_exit(experiment / "arms" / name, "cancelled", text, job=f"{job}_{index}")
     return list(doomed)

@@ -12,14 +12,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import EvsysError
 
 PATIENCE_S = 300.0
 CALL_TIMEOUT_S = 120.0
-KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+FILTERS = ("SLURM_", "SQUEUE_", "SACCT_", "SCANCEL_")
+"""What changes the answers of SLURM's tools: a user's SQUEUE_STATES=RUNNING would make pending jobs vanish."""
 TRANSIENT = re.compile(
     r"unable to contact slurm controller|socket timed out|connection (refused|reset|timed out)|communication"
     r"|temporarily unable to accept|resource temporarily unavailable|zero bytes were transmitted"
@@ -113,8 +115,12 @@ def once(*command: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what SLURM set for the job it may run in: a new job is not a part of it."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key in KEPT}
+    """This process's environment without what SLURM set for the job it may run in: a new job is not a part of it.
+
+    And without what the user has set to see other answers than these modules can read.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(FILTERS) or key in KEPT}
+    return {**kept, "SLURM_TIME_FORMAT": "standard"}
 
 
 def queued(jobs: Iterable[str], *, ended_too: bool = False, patience_s: float = 0) -> list[QueuedJob]:
@@ -192,13 +198,14 @@ def cancel(jobs: Iterable[str], *, only_pending: bool = False) -> None:
         call("scancel", *(["--state=PENDING"] if only_pending else []), *ids, patience_s=60)
 
 
-def sbatch(script: str, options: Mapping[str, str], tag: str) -> str:
+def sbatch(script: str, options: Mapping[str, str], tag: str, besides: Collection[str] = ()) -> str:
     """Submit a script file and return the job's id.
 
     Args:
         options: flags of sbatch; an empty value means a flag without one.
         tag: the end of the script's comment. When an answer got lost, the job is looked up by it before it is sent
             again.
+        besides: jobs with this tag that were there before.
     """
     words = [f"--{key}={value}" if value else f"--{key}" for key, value in options.items()]
     deadline = time.monotonic() + PATIENCE_S
@@ -212,6 +219,6 @@ def sbatch(script: str, options: Mapping[str, str], tag: str) -> str:
             print(f"{error}; trying again", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(pause * 2, 20.0)
-        known = tagged(tag)
+        known = [job.array for job in tagged(tag) if job.array not in besides]
         if known:
-            return known[0].array
+            return known[0]

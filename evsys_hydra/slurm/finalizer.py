@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .client import SlurmError, queued, sbatch
+from .client import SlurmError, queued, sbatch, tagged
 from .settle import settle
 from .submission import Submission, submission_path, submissions
 from .submit import finalizer_script
@@ -66,8 +66,10 @@ def _succeed(submission: Submission, arrays: Sequence[str]) -> bool:
     """Queue the same job again, behind the arrays that are alive."""
     options = {"dependency": "afterany:" + ":".join(arrays), "kill-on-invalid-dep": "no"}
     options["output"] = str(Path(submission.folder) / "%j_conclude.log")
+    tag = submission.tag("conclude")
     try:
-        submission.finalizer = sbatch(finalizer_script(submission), options, submission.tag("conclude"))
+        before = {job.array for job in tagged(tag)}  # this job is one of them
+        submission.finalizer = sbatch(finalizer_script(submission), options, tag, before)
     except SlurmError as error:
         print(f"waiting here, because no further job can be submitted: {error}")
         return False

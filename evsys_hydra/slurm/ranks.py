@@ -17,7 +17,7 @@ from ..record import ArmRecord, ArmView, Cause
 from ..record.files import read_json, write_json
 from ..sweep.launch import visible_gpus
 from .states import Ending
-from .supervisor import Supervisor
+from .supervisor import Supervisor, own_ending
 
 POLL_S = 0.2
 ROOT_CAUSE_S = 3.0
@@ -52,6 +52,7 @@ def run_rank(directory: Path, ranks: int, *, max_num_timeout: int) -> int:
         "state": "completed" if code == 0 else "failed",
         "cause": arm.cause,
         "error": arm.error,
+        "again": bool(arm.exit.get("again")),
         "ended": time.time(),
     }
     write_json(own / "ended.json", {**run_of_job(), **ended})
@@ -117,8 +118,11 @@ def set_up_distributed() -> None:
 def failed_peer(directory: Path, ranks: int, rank: int) -> Ending | None:
     """How another rank failed; None while none did."""
     for other, facts in endings(directory, ranks, besides=rank):
-        if facts["state"] != "completed":
-            return Ending(facts.get("cause") or "killed", f"Rank {other}: {facts.get('error')}")
+        if facts["state"] == "completed":
+            continue
+        cause: Cause = facts.get("cause") or "killed"
+        ours = own_ending() if cause in ("preempted", "cancelled") else None  # SLURM ends the whole job, node by node
+        return ours or Ending(cause, f"Rank {other}: {facts.get('error')}", bool(facts.get("again")))
     return None
 
 

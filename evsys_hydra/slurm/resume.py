@@ -42,7 +42,7 @@ def resume_on_slurm(experiment: Path, overrides: Sequence[str] = ()) -> int:
     Raises:
         RecordError, ConfigError, SlurmError: nothing was submitted.
     """
-    ExperimentRecord.load(experiment)
+    ExperimentRecord.load(experiment).require_arms()
     driver = drive(experiment)
     record = ExperimentRecord.load(experiment)
     parameters = launcher_parameters(record, overrides)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..record import ArmView, ExperimentRecord
 from ..sweep.process import write_exit
@@ -14,21 +15,30 @@ from .submission import Submission, latest_places, submissions
 TAIL_LINES = 5
 
 
-def settle(experiment: Path, alive: Collection[tuple[str, int | None]], *, final: bool = False) -> None:
+def settle(
+    experiment: Path,
+    alive: Collection[tuple[str, int | None]],
+    *,
+    only: Collection[str] | None = None,
+    final: bool = False,
+) -> None:
     """Write exit.json for every submitted arm whose job has ended without the arm saying how.
 
     Args:
         alive: (array, index) of the jobs that are still queued or running.
+        only: names of the arms that `alive` speaks of; None: all of them.
         final: nobody submits any more: arms that have no job at all were never started.
     """
     record = ExperimentRecord.load(experiment)
     places = latest_places(submissions(experiment))
     remembered: dict[str, dict[int, dict[str, str]]] = {}
     for name in record.arm_names:
-        arm = ArmView(record.arm_directory(name))
-        if has_ended(arm):
+        if only is not None and name not in only:
             continue
+        arm = ArmView(record.arm_directory(name))
         submission, job, index = places.get(name, (None, None, 0))
+        if has_ended(arm, f"{job}_{index}"):
+            continue
         if submission is None or job is None:
             if final and arm.state == "pending":
                 text = f"the sweep ended before this arm was submitted. Run it: evsys-hydra resume {experiment}"
@@ -42,11 +52,21 @@ def settle(experiment: Path, alive: Collection[tuple[str, int | None]], *, final
         write_exit(arm.directory, ending.cause, ending.error, job=f"{job}_{index}")
 
 
-def has_ended(arm: ArmView) -> bool:
-    """Whether the arm's files alone say how it ended for good."""
-    if arm.status.get("state") in ("completed", "failed"):
+def has_ended(arm: ArmView, job: str) -> bool:
+    """Whether the arm's files say how its job, the last one that was submitted for it, ended for good."""
+    said = arm.exit if arm.exit.get("attempt", 0) > arm.attempt else arm.status
+    if arm.status.get("state") == "completed":
+        return True
+    if said and not _is_of(said, job):  # an earlier job's end: what became of this one is not said
+        return False
+    if arm.status.get("state") == "failed":
         return True
     return bool(arm.exit) and not arm.exit.get("again")
+
+
+def _is_of(facts: Mapping[str, Any], job: str) -> bool:
+    """Whether a status.json or exit.json was written of this job."""
+    return bool(facts) and facts.get("job") in (None, job)
 
 
 def _remembered(job: str) -> dict[int, dict[str, str]]:
@@ -57,13 +77,13 @@ def _remembered(job: str) -> dict[int, dict[str, str]]:
 
 
 def _explain(arm: ArmView, submission: Submission, job: str, index: int, facts: dict[str, str] | None) -> Ending:
-    started = bool(arm.status)
+    started = _is_of(arm.status, f"{job}_{index}")
     ending = ending_of(facts) if facts else None
     if ending is not None and ending.cause == "cancelled" and not started:
         return Ending("cancelled", "Cancelled: the job was cancelled before the arm started")
     if ending is not None:
         return ending
-    if arm.exit:
+    if _is_of(arm.exit, f"{job}_{index}"):
         return Ending(arm.exit["cause"], arm.exit["error"])
     if not started:
         said = _log_tail(submission, job, index)

@@ -16,7 +16,7 @@ from ..record import ArmView
 from ..sweep.launch import LocalPool
 from ..sweep.process import write_exit
 from .states import Ending, seconds_left
-from .supervisor import REQUEUE_BEFORE_S, believe_restart, own_ending, own_facts, own_job, requeue, timeouts
+from .supervisor import REQUEUE_BEFORE_S, believe_restart, explained, own_facts, own_job, requeue, timeouts
 
 
 def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeout: int) -> int:
@@ -28,7 +28,7 @@ def run_several(experiment: Path, directories: Sequence[Path], *, max_num_timeou
     LocalPool(experiment).run(directories)
     views = [ArmView(directory) for directory in directories]
     ended = [view for view in views if view.cause == "cancelled" or view.exit.get("code") == -signal.SIGTERM]
-    ending = clock.ending or own_ending() if ended else None
+    ending = clock.ending or explained() if ended else None
     for view in ended:
         if ending is not None:
             _correct(view, ending)

@@ -15,6 +15,8 @@ TIMEOUTS = ("TIMEOUT", "DEADLINE")
 CLOCK_S = 2.0
 NODE_FAILURES = ("NODE_FAIL", "BOOT_FAIL")
 CANCELLATIONS = ("CANCELLED", "REVOKED")
+ALIVE = ("RUNNING", "SIGNALING", "COMPLETING")
+"""States of a job that is being ended: SIGNALING while a node has not said yet that it took a signal."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending 
     preempted = facts.get("PreemptTime", "None") not in ("None", "", "Unknown")
     if state == "PREEMPTED":
         return Ending("preempted", "Preempted: a job of higher priority took the resources")
-    if preempted and state in ("RUNNING", "COMPLETING", "PENDING", "REQUEUED"):
+    if preempted and state in (*ALIVE, "PENDING", "REQUEUED"):
         again = facts.get("Requeue") == "1"
         return Ending("preempted", "Preempted: a job of higher priority took the resources", again)
     if state in ("PENDING", "REQUEUED") or int(facts.get("Restarts") or 0) > restarts:
@@ -67,7 +69,7 @@ def ending_of(facts: Mapping[str, str], *, restarts: int = 1_000_000) -> Ending 
 def over_limit(facts: Mapping[str, str]) -> bool:
     """Whether a job that still runs, or is just being ended, has used up its time: srun can know before the state."""
     limit = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", facts.get("TimeLimit", ""))
-    if limit is None or facts.get("JobState") not in ("RUNNING", "COMPLETING"):
+    if limit is None or facts.get("JobState") not in ALIVE:
         return False
     days, hours, minutes, seconds = (int(part or 0) for part in limit.groups())
     try:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from ..record import ExperimentRecord
 from ..record.files import write_atomic
+from ..secrets import referenced, scrub
 from ..sweep.chain import chains
-from .client import SlurmError, call, cancel, max_array_size, queued, sbatch
+from .client import SlurmError, call, cancel, max_array_size, queued, sbatch, tagged
 from .script import array_text, finalizer_text, log_folder, python
 from .submission import FOLDER, Chunk, Submission, submissions
 
@@ -37,6 +38,7 @@ def submit(experiment: Path, names: Sequence[str], parameters: Mapping[str, Any]
         SlurmError: SLURM refused the jobs; those it had taken before run and are concluded.
     """
     record = ExperimentRecord.load(experiment)
+    parameters = _without_secrets(record, parameters)
     submission = _planned(record, names, parameters)
     folder = log_folder(parameters)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,17 +71,20 @@ def arm_finalizer(submission: Submission, parameters: Mapping[str, Any]) -> None
     try:
         call(*update, patience_s=60)
     except SlurmError:  # it has started, and will have taken the arrays queued so far for all: send another
-        submission.finalizer = queue_finalizer(submission, parameters, {"dependency": after})
+        before = {job.array for job in tagged(submission.tag("conclude"))}
+        submission.finalizer = queue_finalizer(submission, parameters, {"dependency": after}, before)
         submission.save()
 
 
-def queue_finalizer(submission: Submission, parameters: Mapping[str, Any], options: Mapping[str, str]) -> str:
-    """Submit the job that concludes; returns its id."""
+def queue_finalizer(
+    submission: Submission, parameters: Mapping[str, Any], options: Mapping[str, str], besides: Collection[str] = ()
+) -> str:
+    """Submit the job that concludes, `besides` others that were submitted for that; returns its id."""
     tag = submission.tag("conclude")
     command = python("evsys_hydra.slurm.finalizer", submission.experiment, submission.generation)
     script = _script(submission, "conclude", finalizer_text(parameters, command, tag=tag))
     output = str(Path(submission.folder) / "%j_conclude.log")
-    return sbatch(script, {**options, "kill-on-invalid-dep": "no", "output": output}, tag)
+    return sbatch(script, {**options, "kill-on-invalid-dep": "no", "output": output}, tag, besides)
 
 
 def finalizer_script(submission: Submission) -> str:
@@ -128,6 +133,14 @@ def _script(submission: Submission, name: str, text: str) -> str:
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, text, durable=False)
     return str(path)
+
+
+def _without_secrets(record: ExperimentRecord, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `setup` took from the environment stays there: the script on the disk has `${NAME}` for the job's shell."""
+    if not parameters.get("setup"):
+        return parameters
+    names = referenced(str(record.facts.get("launcher")))
+    return {**parameters, "setup": [scrub(str(line), names, "${{{}}}") for line in parameters["setup"]]}
 
 
 def say(text: str) -> None:

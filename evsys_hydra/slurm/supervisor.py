@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from ..causes import kernel_oom_kills
-from ..record import ArmView, is_running
+from ..record import ArmView, array_task, is_running
 from ..record.files import read_json
 from ..sweep.process import Launched, become_arm, finish, rotate_log, write_exit
 from .client import SlurmError, call, facts_of
@@ -32,6 +32,7 @@ REQUEUE_WAIT_S = 20.0
 GRACE_S = 5.0
 LOOK_S = 5.0
 ASK_AGAIN_S, ASK_AT_MOST_S = 1.0, 30.0
+EXPLAIN_S = 3.0
 PR_SET_PDEATHSIG = 1
 UNEXPLAINED = Ending("cancelled", "Cancelled: the job was told to end (SIGTERM)")
 
@@ -67,16 +68,16 @@ class Supervisor:
         self._ending: Ending | None = None
         self._requeue_at: float | None = None
         self._kill_at: float | None = None
+        self._busy = False
         self._ask_at = 0.0
         self._ask_every = ASK_AGAIN_S
 
     def run(self) -> int:
         """Run the arm to its end; returns the exit code for SLURM."""
-        if self._requeues:
-            believe_restart(self.directory)
+        believe_restart(self.directory)
         with Signals() as signals:
             code = self._attempt(signals)
-            while code == EXIT_BUSY and self._ending is None:  # an attempt that SLURM has given up still runs
+            while self._busy and self._ending is None:  # an attempt that SLURM has given up still runs
                 while is_running(self.directory) and not self._told(signals, LOOK_S):
                     pass
                 code = self._attempt(signals)
@@ -99,15 +100,18 @@ class Supervisor:
         launched = Launched(self.directory, pid, time.monotonic(), [], kills)
         code = self._wait(pid, signals)
         said = ArmView(self.directory).status
+        self._busy = code == EXIT_BUSY and said.get("pid") != pid
         if said.get("pid") == pid and said.get("state") in ("completed", "failed"):
             return code
         if self._ending is None and code in (-signal.SIGTERM, -signal.SIGKILL) and self._told(signals, 1.0):
             self._terminated(pid)
         if self._ending is None and code == -signal.SIGTERM:  # SLURM's own SIGTERM can come to the arm alone
             self._ending = own_ending()
+        if self._ending is UNEXPLAINED:
+            self._ending = explained() or UNEXPLAINED
         if self._ending is not None:
             self._write(self._ending, code)
-        elif code != EXIT_BUSY:
+        elif not self._busy:
             launched.oom_kills = kernel_oom_kills() - (oom_kills() - kills)
             finish(self.directory, code, launched)
         return code
@@ -220,11 +224,10 @@ class Signals:
 
 
 def own_job() -> str:
-    """The id by which scontrol knows the job of this process.
-
-    SLURM_JOB_ID will not do: the last task of an array has the array's, and a requeue would mean all of them.
-    """
-    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    """The id by which scontrol knows the job of this process."""
+    job = array_task()
+    assert job is not None, "every job of ours is a task of an array"
+    return job
 
 
 def own_facts() -> dict[str, str]:
@@ -252,11 +255,23 @@ def own_ending() -> Ending | None:
     return ending_of(facts, restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
 
 
+def explained() -> Ending | None:
+    """Why SLURM is ending the job of this process, asked for a few seconds; None if it never says."""
+    deadline = time.monotonic() + EXPLAIN_S
+    while (ending := own_ending()) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return ending
+
+
 def believe_restart(directory: Path) -> None:
     """Correct what an earlier run of this job took for a cancellation: a cancelled job is not run again."""
     said = read_json(directory / "exit.json") or {}
     taken = said.get("cause") == UNEXPLAINED.cause and not said.get("again") and said.get("job") == own_job()
-    if taken and int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+    if not taken or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return
+    if not ArmView(directory).status:  # it waited in the job for its turn
+        (directory / "exit.json").unlink(missing_ok=True)
+    else:
         write_exit(directory, REQUEUED.cause, REQUEUED.error, code=said.get("code"), again=True, job=own_job())
 
 

@@ -72,7 +72,7 @@ class _Waiting:
                 self.left.discard(name)
         gone = [name for name in self.left if self.absent[name] >= POLLS_ABSENT]
         if gone:
-            settle(self.submission.experiment, set(self.listed))
+            settle(self.submission.experiment, set(self.listed), only=set(gone))
             self.left.difference_update(gone)
         self.tell()
         return bool(self.left)

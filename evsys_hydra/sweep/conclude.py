@@ -7,7 +7,6 @@ One idempotent function; the sweep-end callback, the fork server without a drive
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ from ..errors import RecordError
 from ..ranking import TableError, forest_plot, highest_arm, rank, ranking_rows, write_conclusion
 from ..record import ArmView, ExperimentRecord
 from ..record.files import to_json, write_atomic, write_json
+from ..record.locks import lock
 from ..record.provenance import versions
 from ..results import ArmResult, ExperimentResult
 from .chain_scores import chain_facts, chains_text
@@ -161,9 +161,8 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 @contextmanager
 def _concluding(directory: Path) -> Iterator[None]:
     """One concluder at a time writes."""
-    fd = os.open(directory / ".conclude.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = lock(directory / ".conclude.lock", wait=True)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

@@ -5,7 +5,6 @@ The lock dies with its process, so a driver that was killed never stands in the 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 from ..errors import RecordError
 from ..record.files import read_json, write_json
+from ..record.locks import is_locked, lock
 
 FACTS = "driver.json"
 LOCK = "driver.lock"
@@ -39,11 +39,9 @@ def drive(experiment: Path) -> Driver:
     Raises:
         RecordError: another process drives it now; named, with what to do.
     """
-    handle = os.open(experiment / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = lock(experiment / LOCK)
     except BlockingIOError as error:
-        os.close(handle)
         facts = read_json(experiment / FACTS) or {}
         raise RecordError(
             f"{experiment} is driven by process {facts.get('pid', '?')} on {facts.get('host', '?')}; nothing was "
@@ -56,18 +54,8 @@ def drive(experiment: Path) -> Driver:
 
 def driving(experiment: Path) -> dict[str, Any] | None:
     """driver.json of the process that drives an experiment now; None if nobody does."""
-    try:
-        handle = os.open(experiment / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        facts: dict[str, Any] | None = read_json(experiment / FACTS)
-        return facts
-    finally:
-        os.close(handle)
-    return None
+    facts: dict[str, Any] | None = read_json(experiment / FACTS) if is_locked(experiment / LOCK) else None
+    return facts
 
 
 def process_start(pid: int) -> int | None:

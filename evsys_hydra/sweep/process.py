@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ..causes import cause_of_exit, kernel_oom_kills
 from ..record import ArmView
-from ..record.arm import Cause
+from ..record.arm import Cause, array_task
 from ..record.files import read_json, write_json
 
 
@@ -125,11 +125,16 @@ def elapsed_text(launched: Launched) -> str:
 
 
 def write_exit(directory: Path, cause: str, error: str, *, code: int | None = None, **more: object) -> None:
-    """exit.json: for the attempt that ran, or for the one that never will."""
+    """exit.json: for the attempt that ran, or for the one that never will.
+
+    Args:
+        more: job: "<array>_<index>" of the cluster's job, where it is not the one this process runs in; again.
+    """
     status = read_json(directory / "status.json") or {}
     attempt = int(status.get("attempt", 0))
     if code is None and status.get("state") in ("completed", "failed"):
         attempt += 1
-    facts = {"attempt": max(attempt, 1), "cause": cause, "error": error, "code": code, "ended": time.time(), **more}
+    facts = {"attempt": max(attempt, 1), "cause": cause, "error": error, "code": code, "ended": time.time()}
+    facts |= {"job": array_task(), **more}
     with contextlib.suppress(OSError):
         write_json(directory / "exit.json", facts)

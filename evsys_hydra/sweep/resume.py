@@ -16,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ..errors import RecordError
 from ..record import ArmView, ExperimentRecord
+from ..record.queues import arm_views
 from ..results import ExperimentResult
 from .conclude import conclude
 from .driver import drive
 from .isolated import run_directories
-from .session import Session
+from .session import QUEUE_PATIENCE_S, Session, is_queued
 from .show import show_result
 
 WAIT_S = 1.0
@@ -33,7 +34,7 @@ def resume(directory: Path, *, n_jobs: int | None = None, timeout_min: float | N
     Raises:
         RecordError: no experiment there, or one that another process drives now.
     """
-    ExperimentRecord.load(directory)
+    ExperimentRecord.load(directory).require_arms()
     driver = drive(directory)
     record = ExperimentRecord.load(directory)
     launcher = record.facts.get("launcher") or {}
@@ -76,13 +77,15 @@ def resume_in(config: DictConfig) -> Path | None:
 
 def await_elsewhere(session: Session) -> None:
     """What a resumed experiment has running elsewhere ends on its own: here it is waited for, a cluster's is not."""
-    if not session.elsewhere or session.left is not None:
+    if not session.elsewhere or session.left is not None or session.record is None:
         return
-    if any(view.queue is not None for view in session.elsewhere):
+    names = {view.name for view in session.elsewhere}
+    now = [view for view in arm_views(session.record, patience_s=QUEUE_PATIENCE_S) if view.name in names]
+    if any(is_queued(view) for view in now):
         print("the job that waits for the queued arms concludes when the last one has ended", file=sys.stderr)
         session.left = os.EX_OK
     else:
-        _wait(view.directory for view in session.elsewhere)
+        _wait(view.directory for view in now)
 
 
 def _last(folder: Path) -> Path:

@@ -51,7 +51,7 @@ class Session:
         resumes: the experiment is there already; what it has completed, or somebody runs, is left alone.
         concluded: called when this process has concluded, so that nobody else needs to.
         names: the arms that this sweep asks for.
-        elsewhere: those of them that somebody else runs, or that have a job.
+        elsewhere: the arms of the experiment that somebody else runs, or that have a job.
     """
 
     composer: Composer
@@ -130,9 +130,9 @@ class Session:
         assert self.record is not None
         views = {view.directory.name: view for view in arm_views(self.record, patience_s=QUEUE_PATIENCE_S)}
         asked = [views[arm.name] for arm in arms]
-        self.elsewhere = [view for view in asked if view.state == "running" or is_queued(view)]
+        self.elsewhere = [view for view in views.values() if view.state == "running" or is_queued(view)]
         missing = [view.directory for view in asked if view.state != "completed" and view not in self.elsewhere]
-        completed = len(asked) - len(missing) - len(self.elsewhere)
+        completed = sum(view.state == "completed" for view in asked)
         print(
             f"{completed} completed, {len(self.elsewhere)} queued or running, {len(missing)} to run: {self.directory}",
             file=sys.stderr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -66,9 +67,12 @@ def follow_log(view: ArmView, out: IO[str], *, every_s: float = 0.3) -> None:
     path = view.directory / "arm.log"
     position = path.stat().st_size if path.exists() else 0
     while True:
-        ended = ArmView(view.directory).state in ("completed", "failed")
+        now = ArmView(view.directory)
+        ended = now.state in ("completed", "failed") and not now.exit.get("again")  # SLURM runs it again
         if path.exists():
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < position:  # a new attempt's log
+                    position = 0
                 file.seek(position)
                 added = file.read()
             position += len(added)

@@ -30,7 +30,7 @@ class NoopConfig(KindConfig):
 
     lr: float = 1.0
     do: str = "complete"
-    """complete, raise, custom, exit, os_exit, kill, memory, fill or loop."""
+    """complete, raise, custom, exit, os_exit, busy_exit, kill, memory, fill or loop."""
     seconds: float = 0.0
     skill: float = Field(0.5, ge=0, le=1)
     """Share of the tasks that the trained model will answer well."""
@@ -64,6 +64,8 @@ def _behave(do: str) -> None:
         sys.exit(3)
     if do == "os_exit":
         os._exit(9)
+    if do == "busy_exit":
+        os._exit(75)  # what an arm's process says when another one runs the arm
     if do == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if do == "memory":

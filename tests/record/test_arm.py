@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from evsys_hydra.errors import RecordError
 from evsys_hydra.record import ArmRecord, ArmView, is_running
 from evsys_hydra.record.files import write_json
 
@@ -72,3 +75,14 @@ def test_the_launchers_word_counts_only_for_its_own_attempt(tmp_path: Path) -> N
     again._release()
     write_json(tmp_path / "exit.json", {"attempt": 2, "cause": "timeout", "error": "Timeout"})
     assert ArmView(tmp_path).cause == "timeout"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    record = ArmRecord(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(RecordError, match=r"without locks .*hydra\.sweep\.dir"):
+        record.start()
+    assert not is_running(tmp_path)

@@ -71,7 +71,7 @@ def test_told_to_end_before_it_is_known_why(plain: Cluster, sweeps: Callable[...
     sweep = sweeps(plain)
     sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=40", "algorithm.deaf=true")
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
-    job = sweep.read("lr=1", "status.json")["job_id"]
+    job = sweep.read("lr=1", "status.json")["job"]
     plain.call("scancel", "--signal=TERM", job)  # a signal that SLURM has no word about
     sweep.wait_for(lambda: sweep.read("lr=1", "exit.json"), "the word of the signal")
     assert sweep.read("lr=1", "exit.json")["cause"] == "cancelled"

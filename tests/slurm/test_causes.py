@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slurm
 
 def test_every_cause(cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(cluster)
-    kinds = "complete,raise,custom,exit,os_exit,kill,memory,loop"
+    kinds = "complete,raise,custom,exit,os_exit,busy_exit,kill,memory,loop"
     sweep.start(f"hydra.sweep.dir={sweep.directory}", f"algorithm.do={kinds}", "lr=1,2", "hydra.launcher.timeout_min=1")
     sweep.wait_for(lambda: sweep.read("do=loop,lr=2", "status.json").get("state") == "running", "the looping arms")
     cancelled = sweep.verb("cancel", "do=loop,lr=2")
@@ -27,6 +27,7 @@ def test_every_cause(cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
         "custom": "user_error",
         "exit": "user_error",
         "os_exit": "user_error",
+        "busy_exit": "user_error",
         "kill": "killed",
         "memory": "out_of_memory",
     }
@@ -38,7 +39,7 @@ def test_every_cause(cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
     }
     conclusion = sweep.conclusion()
     assert conclusion["best_arm"] == "do=complete,lr=1"
-    assert "2/16 arms completed." in conclusion["conclusion"]
+    assert "2/18 arms completed." in conclusion["conclusion"]
     assert "failed: timeout" in ended.stderr and "failed: cancelled" in ended.stderr
     states = slurm_states(sweep)
     assert {states[name] for name, cause in causes.items() if cause is None} == {"COMPLETED"}

@@ -24,6 +24,8 @@ def test_killed_while_composing(plain: Cluster, sweeps: Callable[..., Sweep]) ->
         assert not plain.queue()
         assert "evsys-hydra resume" in sweep.verb("status").stdout
     resumed = sweep.verb("resume")
+    if "no arms yet" in resumed.stderr:  # killed before it had planned
+        resumed = sweep.start(*LONG, f"resume={sweep.directory}").end()
     assert resumed.returncode == 0, resumed.stderr
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
 
@@ -69,9 +71,11 @@ def test_told_to_go_while_arms_run(number: signal.Signals, plain: Cluster, sweep
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
 
 
-def test_detached(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+def test_detached(plain: Cluster, sweeps: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_OF_TEST", "sk-very-secret")
     sweep = sweeps(plain)
-    ended = sweep.run(*LONG, "hydra.launcher.detach=true", "hydra/launcher=slurm", seconds=30)
+    setup = "hydra.launcher.setup=['export COPY=${oc.env:TOKEN_OF_TEST}','echo copied $(printenv COPY | wc -c)']"
+    ended = sweep.run(*LONG, "hydra.launcher.detach=true", "hydra/launcher=slurm", setup, seconds=30)
     assert ended.returncode == 0, ended.stderr
     assert "evsys-hydra status" in ended.stderr and not sweep.conclusion()
     assert {arm["queue"] for arm in sweep.status().values()} <= {"RUNNING", "PENDING (None)", "PENDING (Resources)"}
@@ -79,6 +83,22 @@ def test_detached(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     assert "2 queued or running, 0 to submit" in again.stderr, again.stderr
     sweep.wait_for(sweep.conclusion, "the conclusion")
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
+    written = [path.read_text(errors="replace") for path in sweep.directory.parent.rglob("*") if path.is_file()]
+    assert any("copied 15" in text for text in written)  # the job's shell had it
+    assert not any("sk-very-secret" in text for text in written)
+
+
+def test_arms_added_while_others_run(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    """What ends first neither concludes for those that run, nor takes them for dead."""
+    sweep = sweeps(plain)
+    sweep.run("lr=1,2", "algorithm=noop", "algorithm.seconds=25", "hydra.launcher.detach=true", seconds=60)
+    sweep.wait_for(lambda: all(sweep.read(f"lr={lr}", "status.json") for lr in (1, 2)), "the first arms")
+    added = sweep.start("lr=3,4", "algorithm=noop", "algorithm.seconds=0.1", f"resume={sweep.directory}").end()
+    assert added.returncode == 0, added.stderr
+    assert "concludes when the last one has ended" in added.stderr and not sweep.conclusion()
+    assert not sweep.read("lr=1", "exit.json") and sweep.status()["lr=1"]["state"] == "running"
+    sweep.wait_for(sweep.conclusion, "the conclusion")
+    assert sweep.causes() == {f"lr={lr}": None for lr in (1, 2, 3, 4)}
 
 
 def test_the_command_again(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
@@ -112,7 +132,7 @@ def test_two_sweeps_do_not_mix(plain: Cluster, sweeps: Callable[..., Sweep]) -> 
 def test_cancelled_as_a_whole_and_resumed(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep = sweeps(plain)
     sweep.run(
-        "lr=1,2,3",
+        "lr=1,2,3,4,5",
         "algorithm=steps",
         "algorithm.seconds=0.5",
         "hydra.launcher.detach=true",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evsys_hydra.record import ArmView, ExperimentRecord
-from evsys_hydra.slurm.client import QueuedJob, accounted
+from evsys_hydra.slurm.client import QueuedJob, accounted, environment
 from evsys_hydra.slurm.memory import cgroup_oom_kills
 from evsys_hydra.slurm.settle import settle
 from evsys_hydra.slurm.states import ending_of
@@ -63,6 +63,42 @@ def test_they_become_the_arms_causes(only_sacct: None, tmp_path: Path) -> None:
     views = [ArmView(record.arm_directory(name)) for name in names]
     assert [view.cause for view in views] == CAUSES
     assert "OUT_OF_MEMORY" in str(views[0].error)
+
+
+def test_an_earlier_jobs_end_does_not_speak_for_the_last_one(only_sacct: None, tmp_path: Path) -> None:
+    record = ExperimentRecord.create(tmp_path / "exp", name="again", metadata={})
+    record.add_arms(["a"])
+    directory = record.arm_directory("a")
+    directory.mkdir(parents=True)
+    failed = {"state": "failed", "attempt": 1, "cause": "user_error", "error": "ValueError: first", "job": "700_0"}
+    (directory / "status.json").write_text(json.dumps(failed))
+    Submission(record.directory, record.id, 1, [["a"]], [Chunk(0, 1, "700")], complete=True).save()
+    settle(record.directory, set())
+    assert not (directory / "exit.json").exists()
+    Submission(record.directory, record.id, 2, [["a"]], [Chunk(0, 1, "900")], complete=True).save()
+    settle(record.directory, set(), only=["another"])
+    assert not (directory / "exit.json").exists()
+    settle(record.directory, set())
+    view = ArmView(directory)
+    assert view.cause == "out_of_memory"  # what the database says of the last job, not the ValueError of the first
+    settle(record.directory, set())
+    assert json.loads((directory / "exit.json").read_text())["attempt"] == 2
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SIGNALING", "COMPLETING", "PENDING"])
+def test_a_preempted_job_is_known_in_every_state_it_passes(state: str) -> None:
+    """SIGNALING: a node has not yet said that it took the SIGCONT that comes before SIGTERM."""
+    ending = ending_of({"JobState": state, "PreemptTime": "2026-01-01T00:00:00", "Requeue": "1", "Restarts": "0"})
+    assert ending is not None and ending.cause == "preempted" and ending.again
+
+
+def test_a_users_filters_do_not_hide_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SQUEUE_STATES", "SACCT_FORMAT", "SLURM_JOB_ID", "SLURM_TIME_FORMAT"):
+        monkeypatch.setenv(name, "relative")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    given = environment()
+    assert given["SLURM_CONF"] == "/etc/slurm.conf" and given["SLURM_TIME_FORMAT"] == "standard"
+    assert not {"SQUEUE_STATES", "SACCT_FORMAT", "SLURM_JOB_ID"} & set(given)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from evsys_hydra.record import ExperimentRecord
 from tests.conftest import Run, command_line
 
 LAUNCHERS = ["isolated", pytest.param("submitit_local", marks=pytest.mark.slow)]
@@ -63,6 +64,16 @@ def test_an_arm_is_known_by_its_config_not_its_name(sweep: Run, tmp_path: Path) 
     assert len(after) == 5
     groups = {name: read(exp / "arms" / name / "arm.json")["group"] for name in after}
     assert sorted(groups.values()) == ["lr=1", "lr=2", "lr=2", "lr=3", "lr=3"]
+
+
+def test_a_driver_that_ended_before_it_had_planned(sweep: Run, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    ExperimentRecord.create(exp, name="demo", metadata={})
+    resumed = verb("resume", exp)
+    assert resumed.returncode == 1 and f"command again, with resume={exp}" in resumed.stderr
+    again = sweep(*WORDS, "lr=1,2", f"resume={exp}")
+    assert again.returncode == 0, again.stderr
+    assert set(read(exp / "conclusion.json")["arms"]) == {"lr=1", "lr=2"}
 
 
 @pytest.mark.slow
