@@ -215,7 +215,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default export/ in DIRECTORY.")] = None,
     json: Json = False,
 ) -> None:
-    """Tidy tables for pandas, polars or a spreadsheet: arms, evals, breakdowns, predictions, metrics, ranking."""
+    """Tidy tables for pandas or a spreadsheet: arms, evals, breakdowns, predictions, rollouts, metrics, ranking."""
     from .export import export as run
 
     tell = None if json else lambda file: print(f"{file.path}  {file.rows} rows", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def finished(tmp_path: Path) -> Path:
 def test_every_format_holds_the_same(tmp_path: Path, finished: Path, format: str) -> None:
     files = export(finished, format, tmp_path / "out")
     assert {file.table: file.rows for file in files} == {
-        "arms": 3, "evals": 6, "breakdowns": 6, "predictions": 9, "metrics": 30, "ranking": 1,
+        "arms": 3, "evals": 6, "breakdowns": 6, "predictions": 9, "rollouts": 0, "metrics": 30, "ranking": 1,
     }  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(Path(file.path).name for file in files)
     arms = read(tmp_path / "out", "arms", format).set_index("arm")
@@ -88,6 +89,35 @@ def test_odd_values_are_kept(tmp_path: Path) -> None:
         curves = read(tmp_path / format, "metrics", format)
         assert (list(curves.step), pd.isna(curves.value[0]), curves.value[1]) == ([1, 2], True, 0.5)
     assert read(tmp_path / "parquet", "predictions", "parquet").output[0] == "line\none, two\r\x00"
+
+
+def test_a_carriage_return_breaks_no_row(tmp_path: Path) -> None:
+    record = making.experiment(tmp_path / "exp")
+    arm = making.ArmRecord(making.add_arm(record, "a"))
+    arm.start()
+    for task in range(3):
+        arm.prediction("bench", {**making.prediction(task), "output": "one\rtwo"})
+    making.evaluate(arm)
+    arm.complete({"status": "completed", "metrics": {}})
+    export(tmp_path / "exp", "csv")
+    with (tmp_path / "exp" / "export" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["output"] for row in rows] == ["one\rtwo"] * 3
+
+
+def test_rollouts_have_a_table_of_their_own(tmp_path: Path) -> None:
+    record = making.experiment(tmp_path / "exp")
+    arm = making.ArmRecord(making.add_arm(record, "a"))
+    arm.start()
+    for step in (1, 2):
+        arm.prediction("rollouts", {**making.prediction(0), "kind": "rollout", "step": step, "advantage": -0.5})
+    arm.prediction("bench", making.prediction(0))
+    making.evaluate(arm)
+    arm.complete({"status": "completed", "metrics": {}})
+    export(tmp_path / "exp", "csv")
+    rollouts = read(tmp_path / "exp" / "export", "rollouts", "csv")
+    assert list(rollouts.step) == [1, 2] and list(rollouts.advantage) == [-0.5, -0.5]
+    assert set(read(tmp_path / "exp" / "export", "predictions", "csv").benchmark) == {"bench"}
 
 
 def test_swept_columns_of_several_types(tmp_path: Path) -> None:

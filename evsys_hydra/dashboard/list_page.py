@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ..report.tidy import tidy_experiment
@@ -38,7 +40,7 @@ class Listed:
     best: float | None
     best_name: str | None
     metric: str | None
-    created: Any
+    created: float | None
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,21 @@ def _sorted(found: list[Listed], query: ListQuery) -> list[Listed]:
     def key(row: Listed) -> Any:
         if query.sort == "best":
             return row.best
-        return {"name": row.name.lower(), "status": row.headline.label, "created": str(row.created)}[query.sort]
+        return {"name": row.name.lower(), "status": row.headline.label, "created": row.created}[query.sort]
 
     there = [row for row in found if key(row) is not None]
     return sorted(there, key=key, reverse=query.descending) + [row for row in found if key(row) is None]
+
+
+def _created(*given: Any) -> float | None:
+    """Seconds since 1970 of the first of these that is a time: the experiment's own comes before the store's."""
+    for value in given:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        with contextlib.suppress(ValueError, TypeError):
+            at = datetime.fromisoformat(value)
+            return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    return None
 
 
 def _listed(record: Record) -> Listed:
@@ -93,5 +106,5 @@ def _listed(record: Record) -> Listed:
         best=best if isinstance(best, int | float) and not isinstance(best, bool) else None,
         best_name=ranking.get("winner") or ranking.get("best_arm") or first[0],
         metric=metadata.get("success_metric") or ranking.get("metric"),
-        created=record.get("created_at"),
+        created=_created(metadata.get("created"), record.get("created_at")),
     )

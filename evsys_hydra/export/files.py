@@ -77,7 +77,7 @@ def write(table: Table, path: Path, format: str) -> Exported:
 def as_csv(table: Table, path: Path) -> int:
     """A header, then the rows; None is an empty field."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\r\n")  # as RFC 4180 has it; a lone \r in a value is quoted then
         writer.writerow(table.columns)
         return _counted(table.rows(), writer.writerow)
 

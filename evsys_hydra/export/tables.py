@@ -4,6 +4,7 @@ arms         one row an arm: group, seed, state, cause, what was swept, its figu
 evals        one row a metric of an eval
 breakdowns   one row a metric of a value of a breakdown
 predictions  one row a sample
+rollouts     one row a sample that an arm was trained on, with its advantage
 metrics      one row a value of a curve
 ranking      one row a group, as in ranking.csv
 """
@@ -18,12 +19,14 @@ from typing import Any
 
 from ..ranking import ranking_rows
 from ..record import ArmView, ExperimentRecord
+from ..record.arm import predictions_path
 from ..record.files import read_json, to_json
 from ..results import ArmResult
 from ..store.sync.lines import lines_from
 from ..store.sync.reading import current_rows, latest_evals, predictions_of
 from ..sweep.collect import read_arm
 
+ROLLOUTS = "rollouts"
 Kind = type[str] | type[int] | type[float] | type[bool]
 Row = Sequence[Any]
 ARM: dict[str, Kind] = {"arm": str, "group": str, "seed": int, "role": str}
@@ -63,6 +66,7 @@ def tables_of(directory: Path) -> list[Table]:
             "breakdowns", {**EVAL, "key": str, "level": str, "metric": str, "value": float}, lambda: level_rows(views)
         ),
         Table("predictions", {**EVAL, **PREDICTION}, lambda: prediction_rows(views)),
+        Table("rollouts", {**ARM, "step": int, "advantage": float, **PREDICTION}, lambda: rollout_rows(views)),
         Table(
             "metrics",
             {**ARM, "step": int, "split": str, "metric": str, "value": float, "time": float},
@@ -172,6 +176,12 @@ def prediction_rows(views: Iterable[ArmView]) -> Iterator[Row]:
                 yield *of, *prediction(row)
 
 
+def rollout_rows(views: Iterable[ArmView]) -> Iterator[Row]:
+    for view in views:
+        for row, _ in lines_from(predictions_path(view.directory, ROLLOUTS), 0):
+            yield *arm_columns(view), row.get("step"), number(row.get("advantage")), *prediction(row)
+
+
 def prediction(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The values of `PREDICTION`."""
     metadata = row.get("metadata") or {}
@@ -191,7 +201,8 @@ def prediction_files(view: ArmView) -> dict[str, dict[str, Any]]:
     latest = latest_evals(view.directory, 0)
     events = {file: event for event in view.events("eval") if (file := predictions_of(view.directory, event)) in latest}
     folder = view.directory / "predictions"
-    found = {str(path.relative_to(view.directory)): {"name": path.stem} for path in sorted(folder.glob("*.jsonl"))}
+    files = [path for path in sorted(folder.glob("*.jsonl")) if path.stem != ROLLOUTS]
+    found = {str(path.relative_to(view.directory)): {"name": path.stem} for path in files}
     return {**found, **{str(file): event for file, event in events.items()}}
 
 

@@ -70,11 +70,10 @@ def seconds(value: float | None) -> str:
     if not _is_number(value):
         return NOTHING
     assert value is not None
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    if value < 3600:
-        return f"{value / 60:.0f} min"
-    return f"{value // 3600:.0f} h {value % 3600 / 60:02.0f} min"
+    if round(value) < 60:
+        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def moment(value: Any) -> Markup:

@@ -41,6 +41,7 @@ class Ranking(BaseModel):
     baseline: str | None = None
     metric: str | None = None
     n_common_tasks: int = 0
+    alpha: float = 0.05
 
 
 def tidy_experiment(record: Record) -> Record:

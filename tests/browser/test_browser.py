@@ -68,8 +68,12 @@ def test_a_running_sweep_updates_itself(
     page.evaluate("window.kept = 'the page was never loaded again'")
     page.get_by_text("Live", exact=True).wait_for(timeout=20_000)
     page.locator("td .state.running").first.wait_for(timeout=40_000)
+    page.locator("table.arms td .state").first.click()  # the focus is in the table now: it must go on changing
+    assert page.evaluate("document.activeElement.className") == "scroll"
     page.locator("td .state.completed").nth(1).wait_for(timeout=60_000)
     page.get_by_text("Best arm:").wait_for(state="attached", timeout=90_000)
+    until(lambda: page.wait_for_timeout(200) or not page.locator("td .state.running").count(), "the last state")
+    assert page.evaluate("document.activeElement.className") == "scroll"
     assert page.evaluate("window.kept") == "the page was never loaded again"
     assert page.locator("#live-status").inner_text() in ("", "Live")
 

@@ -7,11 +7,13 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from evsys_hydra.dashboard.keys import KeyFile, add_key, remove_key
 from evsys_hydra.dashboard.server import create_app
 from evsys_hydra.record import ExperimentRecord
+from evsys_hydra.report.html import seconds
 from evsys_hydra.store.local import LocalStore
 from evsys_hydra.store.pages import Pages, Wanted, pages_of
 from evsys_hydra.store.protocol import MetricPoint
@@ -41,6 +43,31 @@ def test_the_list_is_filtered_and_sorted_without_javascript(client: TestClient, 
     assert "No experiment is like that" in text_of(client, "/?status=failed")
     for nonsense in ("/?sort=;drop&page=-3", "/?page=99999999999999999999", "/?desc=x&q=%00%ff"):
         text_of(client, nonsense)
+
+
+def test_the_list_shows_the_experiments_age_not_the_stores(client: TestClient, local: LocalStore) -> None:
+    day = 86_400
+    for name, created in (("old", time.time() - 40 * day), ("new", time.time() - day), ("none", None)):
+        local.create_experiment(name, metadata={} if created is None else {"created": created})
+    page = text_of(client, "/?sort=created&desc=1")
+    assert re.findall(r">(old|new|none)<", page) == ["none", "new", "old"]
+    at = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 40 * day))
+    assert page.count(f'<time datetime="{at}') == 2  # beside the name on a phone
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (4.24, "4.2 s"),
+        (9.97, "10 s"),
+        (59.7, "1 min"),
+        (3599.7, "1 h 00 min"),
+        (7199, "2 h 00 min"),
+        (3900, "1 h 05 min"),
+    ],
+)
+def test_durations_are_rounded_once(value: float, shown: str) -> None:
+    assert seconds(value) == shown
 
 
 def test_the_list_has_pages(client: TestClient, local: LocalStore) -> None:

@@ -140,10 +140,23 @@ def test_an_arm_whose_run_is_refused_does_not_hold_up_the_others(tmp_path: Path,
     with serving(Misbehaving(create_app(local), lambda op, n: "422" if op == "create_run" and n == 0 else "ok")) as url:
         store = GatewayStore(url, "key")
         report = sync(tmp_path / "exp", store)
-        assert (report.waiting, report.error[:5]) == (13, "a-s0:")
-        assert contents(local)["experiment"][2] == "running"
-        assert sync(tmp_path / "exp", store) == SyncReport(sent=13)
-    assert contents(local)["experiment"][2] == "completed"
+        assert (report.waiting, report.error[:5]) == (12, "a-s0:")
+        assert contents(local)["experiment"][2] == "completed"
+        assert sync(tmp_path / "exp", store) == SyncReport(sent=12)
+
+
+def test_a_store_that_takes_no_predictions_gets_all_else(tmp_path: Path, local: LocalStore) -> None:
+    """Each arm is left for now after some refusals; the others and the conclusion are sent, and no sync starts over."""
+    making.sweep(tmp_path / "exp", tasks=50)
+    with serving(Misbehaving(create_app(local), lambda op, n: "422" if op == "add_prediction" else "ok")) as url:
+        store = GatewayStore(url, "key")
+        reports = [sync(tmp_path / "exp", store)]
+        assert "refused" in str(reports[0].error) and len(reports[0].refused) >= 3 * 20
+        assert contents(local)["experiment"][2] == "completed" and len(contents(local)["runs"]) == 3
+        while reports[-1].error is not None:
+            reports.append(sync(tmp_path / "exp", store))
+            assert reports[-1].waiting < (reports[-2].waiting or 1000)
+    assert sum(len(report.refused) for report in reports) == 3 * 50
 
 
 def _makes(op: str) -> bool:

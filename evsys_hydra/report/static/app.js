@@ -19,8 +19,23 @@
   // What each part was when it was sent: scripts change the page, so the page itself cannot be compared.
   const sent = new Map(parts(document).map((part) => [part.id, part.innerHTML]));
 
-  // Puts in the parts that were sent again and differ; what the reader is in is left alone.
+  // A part whose field the reader types in waits until they leave it.
+  const typing = () => document.activeElement?.matches("input, select, textarea") ? document.activeElement : null;
+  let waiting = null;
+
+  // The reader stays where they are: the same link or table has the focus, tables stay scrolled.
+  function replace(old, part) {
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const scrolled = [...old.querySelectorAll(".scroll")].map((table) => table.scrollLeft);
+    old.replaceWith(part);
+    part.querySelectorAll(".scroll").forEach((table, place) => (table.scrollLeft = scrolled[place] ?? 0));
+    const name = ["href", "aria-label"].find((key) => focused?.hasAttribute(key));
+    if (name) part.querySelector(`[${name}="${CSS.escape(focused.getAttribute(name))}"]`)?.focus({ preventScroll: true });
+  }
+
+  // Puts in the parts that were sent again and differ.
   function renew(fresh) {
+    waiting = null;
     parts(fresh).forEach((part, place, all) => {
       const old = document.getElementById(part.id), html = part.innerHTML;
       if (!old) {
@@ -28,10 +43,11 @@
         before ? before.after(part) : document.getElementById("main").prepend(part);
       } else if (part.dataset.part === "keep" ? charts(part) === charts(old) : sent.get(part.id) === html) {
         return;
-      } else if (old.contains(document.activeElement)) {
+      } else if (old.contains(typing())) {
+        waiting = fresh;
         return;
       } else {
-        old.replaceWith(part);
+        replace(old, part);
       }
       sent.set(part.id, html);
     });
@@ -52,6 +68,7 @@
     if (!document.hidden) {
       try {
         const answer = await fetch(location.href, { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
+        if (answer.redirected) return say("Logged out: load the page again");
         say(answer.ok || answer.status === 304 ? "Live" : "Not reachable");
         if (answer.status === 200) {
           etag = answer.headers.get("ETag");
@@ -65,6 +82,7 @@
     setTimeout(look, EVERY_MS);
   }
 
+  document.addEventListener("focusout", () => setTimeout(() => waiting && renew(waiting)));
   document.addEventListener("visibilitychange", () => document.hidden || ages());
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-copy]");

@@ -20,6 +20,8 @@ from .rollouts import send_rollouts
 from .sender import Sender
 from .sources import Sources
 
+MOST_REFUSED = 20
+
 
 @dataclass
 class ArmSync:
@@ -39,6 +41,7 @@ class ArmSync:
     experiment: str
     live: bool = False
     view: ArmView = field(init=False)
+    _refused: int = 0
 
     def __post_init__(self) -> None:
         self.view = ArmView(self.directory)
@@ -156,6 +159,7 @@ class ArmSync:
         self.cursor.save()
         if failed is not None:
             raise failed
+        self._stop_if_refused()
 
     def taken(
         self, keys: Sequence[str], outcomes: Sequence[StoreError | None], what: str
@@ -164,7 +168,7 @@ class ArmSync:
         taken, failed = set(), None
         for key, outcome in zip(keys, outcomes, strict=True):
             if isinstance(outcome, BadRequest):
-                self.sender.refuse(self.view.name, f"{what} {key}", outcome)
+                self._refuse(f"{what} {key}", outcome)
             elif outcome is not None:
                 failed = outcome
                 continue
@@ -182,9 +186,10 @@ class ArmSync:
             elif key not in self.cursor.evals:
                 self._eval(key, event, sources, latest)
         except BadRequest as error:
-            self.sender.refuse(self.view.name, what, error)
+            self._refuse(what, error)
         self.cursor.offset, self.cursor.ahead = end, []
         self.cursor.save()
+        self._stop_if_refused()
         if self.cursor.eval:
             self._predictions()
 
@@ -248,6 +253,7 @@ class ArmSync:
         self.cursor.save()
         if failed is not None:
             raise failed
+        self._stop_if_refused()
 
     def prediction(self, key: str, row: Mapping[str, Any], eval_id: str | None = None) -> dict[str, Any]:
         """add_prediction's arguments for a row of a file of predictions."""
@@ -259,6 +265,15 @@ class ArmSync:
     def _run(self) -> str:
         assert self.cursor.run is not None
         return self.cursor.run
+
+    def _refuse(self, what: str, error: StoreError) -> None:
+        self._refused += 1
+        self.sender.refuse(self.view.name, what, error)
+
+    def _stop_if_refused(self) -> None:
+        """Leave this arm for now: so many refusals are hardly single records' fault, and each costs a request."""
+        if self._refused >= MOST_REFUSED:
+            raise BadRequest(f"the store refused {self._refused} of its records; the rest waits for another sync")
 
     def _id(self, key: str) -> str:
         return self.sender.id(self.directory.name, key)

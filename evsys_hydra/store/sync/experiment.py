@@ -119,8 +119,7 @@ class _Experiment:
                 arm.send(self.cursor.groups.get(view.group), sources)
             except (BadRequest, UnknownId) as error:
                 refused = refused or type(error)(f"{view.name}: {error}")
-        if refused is None:
-            self._conclude()
+        self._conclude()
         return refused
 
     @property

@@ -17,7 +17,6 @@ from ..errors import BadRequest
 from ..protocol import EvsysStore, MetricPoint, Record
 from .cursor import Cursor
 
-MOST_REFUSED = 20
 UNCOUNTED = ("create_group", "create_benchmark", "create_dataset")  # what records belong to, no records themselves
 
 
@@ -200,10 +199,8 @@ class Sender:
         return str(record["id"])
 
     def refuse(self, arm: str, what: str, error: StoreError) -> None:
-        """Count a record that the store will not take; raises if these are too many to be single records' fault."""
+        """Note a record that the store will not take."""
         self.refused.append(f"{arm} {what}: {error}")
-        if len(self.refused) >= MOST_REFUSED:
-            raise StoreError(f"{MOST_REFUSED} records were refused; the last: {error}")
 
 
 def namespace(experiment_id: str) -> uuid.UUID:
