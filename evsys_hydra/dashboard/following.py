@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..record.queues import queue_of
 from ..store.protocol import EvsysStore
 from ..store.sync import sync
 
 EVERY_S = 3.0
+QUEUE_PASSES = 5
+"""A cluster's queue is asked at each fifth pass only."""
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +36,12 @@ def following(directories: Sequence[Path], store: EvsysStore) -> Iterator[None]:
 
 
 def _follow(directories: Sequence[Path], store: EvsysStore, stop: threading.Event) -> None:
+    passes = itertools.count(1)
     while directories and not stop.wait(EVERY_S):
+        number = next(passes)
         for directory in directories:
-            _bring(directory, store)
+            if queue_of(directory) is None or number % QUEUE_PASSES == 0:
+                _bring(directory, store)
 
 
 def _bring(directory: Path, store: EvsysStore) -> None:

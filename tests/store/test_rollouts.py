@@ -7,10 +7,12 @@ from typing import Any
 
 from evsys_hydra.record.arm import predictions_path
 from evsys_hydra.record.files import LineWriter
+from evsys_hydra.store.gateway import GatewayStore
 from evsys_hydra.store.local import LocalStore
 from evsys_hydra.store.sync import sync
 
 from . import making
+from .servers import free_port
 
 
 def rollout(step: int, sample: int) -> dict[str, Any]:
@@ -47,3 +49,13 @@ def test_rollouts_are_sent_once_as_they_come(tmp_path: Path, local: LocalStore) 
     assert rollouts_of(local, experiment["id"]) == [*expected, (3, 0, -0.5, 0.0, None)]
     runs = {run["name"]: run for run in local.list_runs(experiment_id=experiment["id"])}
     assert len(local.list_predictions(runs["a-s0"]["id"], kind="eval")) == 3
+
+
+def test_what_waits_is_counted(tmp_path: Path) -> None:
+    record = making.sweep(tmp_path / "exp")
+    down = GatewayStore(f"http://127.0.0.1:{free_port()}", "key", budget_s=0.3)
+    before = sync(tmp_path / "exp", down).waiting
+    writer = LineWriter(predictions_path(record.arm_directory("a-s0"), "rollouts"))
+    for sample in range(3):
+        writer.append(rollout(1, sample))
+    assert sync(tmp_path / "exp", down).waiting == before + 3

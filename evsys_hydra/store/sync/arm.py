@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,23 @@ class ArmSync:
     """Sends what the store does not have of one arm.
 
     Args:
-        directory: the arm's directory.
+        view: the arm as it is now.
         cursor: what the store has.
         sender: sends.
         experiment: the experiment's id in the store.
         live: the sweep goes on: an arm is what it said last, even if its process cannot be seen from here.
     """
 
-    directory: Path
+    view: ArmView
     cursor: ArmCursor
     sender: Sender
     experiment: str
     live: bool = False
-    view: ArmView = field(init=False)
     _refused: int = 0
 
-    def __post_init__(self) -> None:
-        self.view = ArmView(self.directory)
+    @property
+    def directory(self) -> Path:
+        return self.view.directory
 
     @property
     def state(self) -> str:

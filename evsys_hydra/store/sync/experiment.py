@@ -20,6 +20,7 @@ from ..protocol import EvsysStore
 from . import fields
 from .arm import ArmSync
 from .cursor import LOCK_WAIT_S, ArmCursor, ExperimentCursor, folder, locked
+from .reading import views_of
 from .report import SyncReport
 from .sender import Sender
 from .sources import Sources
@@ -108,13 +109,13 @@ class _Experiment:
         self.cursor = ExperimentCursor.load(self.where / "experiment.json", durable=durable)
         (self.where / "arms").mkdir(exist_ok=True)
         self._create()
-        views = [ArmView(self.record.arm_directory(name)) for name in self.record.arm_names]
+        views = views_of(self.record, self.live)
         self._groups(views)
         sources = Sources(self.cursor, self.sender)
         refused: StoreError | None = None
         for view in views:
             cursor = ArmCursor.load(self.where / "arms" / f"{view.directory.name}.json", durable=durable)
-            arm = ArmSync(view.directory, cursor, self.sender, self._id, self.live)
+            arm = ArmSync(view, cursor, self.sender, self._id, self.live)
             try:
                 arm.send(self.cursor.groups.get(view.group), sources)
             except (BadRequest, UnknownId) as error:

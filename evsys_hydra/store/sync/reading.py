@@ -6,10 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...record import ArmView, ExperimentRecord
 from ...record.arm import predictions_path
+from ...record.queues import arm_views
 from .lines import lines_from
 
 EVAL_MARK = b'"eval"'
+
+
+def views_of(record: ExperimentRecord, live: bool) -> list[ArmView]:
+    """The arms; a cluster's queue is asked where it is not known that they run: it alone knows who will run again."""
+    return [ArmView(record.arm_directory(name)) for name in record.arm_names] if live else arm_views(record)
 
 
 def event_key(event: Mapping[str, Any], end: int) -> str:
