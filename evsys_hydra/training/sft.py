@@ -7,7 +7,6 @@ on trained positions only, a fused optimizer and fp32 on CPUs without bf16 are w
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -27,6 +26,7 @@ from .loop_config import LoopConfig
 from .processes import in_processes
 from .rows import rows_hash
 from .saving import Saver, saver_for
+from .schedule import steps_of
 from .seeding import set_seed
 from .sft_config import SFTConfig
 
@@ -170,7 +170,7 @@ def loop_for(
         ranks=context.ranks,
         packed=packed,
     )
-    total = config.max_steps or math.ceil(config.epochs * batches.steps_per_epoch)
+    total = config.max_steps or steps_of(config.epochs, batches.steps_per_epoch)
     return Loop(config, context, model, tokenizer, batches, stepper, saver, total, autocast)
 
 
@@ -204,8 +204,13 @@ def _report_data(context: TrainContext, encoded: Encoded) -> None:
 def finish(loop: Loop, counted: Mapping[str, float]) -> RunResult:
     """Save the final checkpoint; the run's result.
 
+    Resumable checkpoints stay until the result is on disk, where `saving.clear` is called.
+
     Args:
         counted: the algorithm's own figures of its data.
+
+    Raises:
+        CheckpointError: the best checkpoint is gone.
     """
     watch, run = loop.watch, loop.context.run
     if watch.config is not None and watch.config.keep_best and watch.best_step is not None:
@@ -214,7 +219,6 @@ def finish(loop: Loop, counted: Mapping[str, float]) -> RunResult:
         dtype = resolve_dtype(run.model.dtype) if run.model.lora is None else None
         checkpoint, step = loop.saver.save_final(loop.done, loop.model, loop.tokenizer, dtype), loop.done
     loop.context.record.checkpoint(checkpoint, step, final=True)
-    loop.saver.finish()
     figures = {
         **loop.telemetry.final(),
         "steps": float(loop.done),

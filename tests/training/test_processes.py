@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from evsys_hydra import registry
-from evsys_hydra.config import ExperimentConfig, KindConfig, LoraConfig
+from evsys_hydra.config import ExperimentConfig, KindConfig, LoraConfig, ModelConfig
 from evsys_hydra.errors import ConfigError
+from evsys_hydra.models import merge_adapters
 from evsys_hydra.record import ArmView
 from evsys_hydra.record.files import read_lines
 from evsys_hydra.training.distributed import launched_ranks
 from evsys_hydra.training.errors import RankFailed
+from evsys_hydra.training.processes import apart
 from evsys_hydra.training.stepping import Stepper
 
 from .killer import kill_at_disk_call
@@ -35,12 +37,13 @@ SETTINGS = {"max_steps": 10, "batch_size": 5, "save_every_steps": 3, "log_every"
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Forks of this process must not count on its OpenMP threads."""
+def computed_before() -> Iterator[None]:
+    """This process has computed with several threads, of which none is in its forks."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(4)
+    torch.randn(1 << 20).exp().sum()
     yield
     torch.set_num_threads(threads)
 
@@ -222,6 +225,14 @@ def test_the_error_of_a_rank_is_the_error_of_the_training(
         run_sft(tmp_path / "a", tiny, SETTINGS, processes=2)
     assert "in act" in str(caught.value.__cause__) and caught.value.arm_cause == "user_error"
     assert children() == before
+
+
+def test_adapters_are_merged_in_a_process_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    before = run_sft(tmp_path / "before", tiny, lora=LORA)
+    merged = apart(merge_adapters, ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "out")
+    assert weights_hash(merged)
+    with pytest.raises(ConfigError, match="holds no adapters"):
+        apart(merge_adapters, ModelConfig(name=str(tiny)), tiny, tmp_path / "none")
 
 
 def test_events_go_on_after_those_of_the_ranks(tiny: Path, tmp_path: Path) -> None:
