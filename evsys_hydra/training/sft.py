@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ..errors import ConfigError
+from ..inference.local import prompt_style
 from ..models import device, load_model, resolve_dtype
 from ..registry import register_algorithm
 from ..results import RunResult
@@ -78,6 +79,8 @@ def training_hash(config: LoopConfig, context: TrainContext) -> str:
         "rows": rows_hash(context.rows),
         "start_from": None if context.start_from is None else str(context.start_from),
     }
+    if config.samples:
+        parts["prompt"] = prompt_style(context.run.inference)
     if context.ranks.size > 1:
         parts["ranks"] = context.ranks.size
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()

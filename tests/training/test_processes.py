@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from evsys_hydra.errors import ConfigError
 from evsys_hydra.models import merge_adapters
 from evsys_hydra.record import ArmView
 from evsys_hydra.record.files import read_lines
-from evsys_hydra.training.distributed import launched_ranks
+from evsys_hydra.training.distributed import _own_gpu, launched_ranks
 from evsys_hydra.training.errors import RankFailed
 from evsys_hydra.training.processes import apart
 from evsys_hydra.training.stepping import Stepper
@@ -280,10 +281,11 @@ def test_processes_that_the_launcher_started_train_together(
     def leave() -> None:
         os._exit(3)
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as thread:  # that has computed nothing
         patched.setattr(Stepper, "step", in_rank(1, 5, leave))
-        assert tasks() == [1, 3]
-    assert tasks() == [0, 0]
+        assert thread.submit(tasks).result() == [1, 3]
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(tasks).result() == [0, 0]
     assert [line["step"] for line in events(tmp_path / "arm", "resumed")] == [3]
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -298,6 +300,13 @@ def test_as_many_processes_as_the_launcher_started(monkeypatch: pytest.MonkeyPat
     assert launched_ranks(1) == launched_ranks(2) == 2
     with pytest.raises(ConfigError, match=r"model\.processes=3, but this arm was launched as 2 tasks"):
         launched_ranks(3)
+
+
+def test_a_rank_takes_the_gpu_of_its_number_where_it_sees_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert (_own_gpu(1), _own_gpu(4)) == (0, 2)
+    with pytest.raises(ConfigError, match="LOCAL_RANK=2, but this node has 2 GPUs"):
+        _own_gpu(2)
 
 
 @pytest.mark.parametrize(
