@@ -21,6 +21,7 @@ from ..models import device, load_model, resolve_dtype
 from ..registry import register_algorithm
 from ..results import RunResult
 from .batching import CPU_PASS_COST, GPU_PASS_COST, Batches
+from .check import FLOAT16
 from .context import TrainContext
 from .encoding import Encoded, encode_rows
 from .loop_config import LoopConfig
@@ -107,7 +108,7 @@ def load_trainable(context: TrainContext, resumable: Path | None) -> tuple[PreTr
     run = context.run
     dtype = resolve_dtype(run.model.dtype)
     if dtype == torch.float16:
-        raise ConfigError("model.dtype=float16 cannot be trained in (its gradients underflow): use bfloat16 or float32")
+        raise ConfigError(f"model.dtype=float16 {FLOAT16}: use bfloat16 or float32")
     set_seed(run.seed)
     # Full fine-tuning keeps float32 weights under bfloat16 arithmetic: small updates would be lost in bfloat16 weights.
     weights = dtype if run.model.lora is not None else torch.float32
