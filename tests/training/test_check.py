@@ -41,15 +41,15 @@ def problems(config: Any) -> str:
         (
             [watching("val.pass_rate")],
             None,
-            "algorithm.early_stopping.metric = 'val.pass_rate', but no benchmark is scored during training: set run_every "
-            "on the benchmark (there is val, test)",
+            "metric = 'val.pass_rate', but no benchmark is scored during training: set run_every on the benchmark "
+            "(there is val, test)",
         ),
         ([watching("vall.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
         ([watching("test.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
         (
             ["model.dtype=float16"],
             None,
-            "model.dtype = 'float16' cannot be trained in (its gradients underflow): use auto",
+            "model.dtype = 'float16' cannot be trained in (its gradients underflow): ",
         ),
     ],
 )

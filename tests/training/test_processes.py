@@ -22,6 +22,7 @@ from evsys_hydra.errors import ConfigError
 from evsys_hydra.models import merge_adapters
 from evsys_hydra.record import ArmView
 from evsys_hydra.record.files import read_lines
+from evsys_hydra.starting import _merge as merge_for_stage
 from evsys_hydra.training.distributed import _own_gpu, launched_ranks
 from evsys_hydra.training.errors import RankFailed
 from evsys_hydra.training.processes import apart
@@ -230,8 +231,10 @@ def test_the_error_of_a_rank_is_the_error_of_the_training(
 
 def test_adapters_are_merged_in_a_process_of_their_own(tiny: Path, tmp_path: Path) -> None:
     before = run_sft(tmp_path / "before", tiny, lora=LORA)
-    merged = apart(merge_adapters, ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "out")
-    assert weights_hash(merged)
+    assert apart(os.getpid) != os.getpid()
+    merge_for_stage(ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "out", processes=2)
+    merge_adapters(ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "here")
+    assert weights_hash(tmp_path / "out") == weights_hash(tmp_path / "here")
     with pytest.raises(ConfigError, match="holds no adapters"):
         apart(merge_adapters, ModelConfig(name=str(tiny)), tiny, tmp_path / "none")
 
