@@ -126,7 +126,7 @@ class Loop:
             path = self.saver.save_best(self.done, self.model, self.tokenizer)
         except Exception as error:  # as in _save
             problem = describe(error)
-        problem = self.context.ranks.agreed(problem)
+        problem = next(filter(None, self.context.ranks.gathered(problem)), None)
         if problem is not None:
             self.context.record.event("checkpoint_failed", step=self.done, error=problem)
             return False

@@ -106,8 +106,10 @@ class Saver:
         for path in step_checkpoints(self.directory):
             if newest is None or path > newest:
                 shutil.rmtree(path, ignore_errors=True)
+        done = 0 if newest is None else facts_of(newest)["step"]
         for path in self._bests():
-            if problem_of(path) or facts_of(path).get("config_hash") != self.config_hash:
+            facts = {} if problem_of(path) else facts_of(path)
+            if facts.get("config_hash") != self.config_hash or facts["step"] > done:
                 shutil.rmtree(path, ignore_errors=True)
         remove_unfinished(self.directory)
         return newest

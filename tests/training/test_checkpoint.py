@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import open_dict
 
+from evsys_hydra.arm import live
+from evsys_hydra.composed import typed_config
+from evsys_hydra.record import ArmRecord
+from evsys_hydra.sweep.open import compose
 from evsys_hydra.training.checkpoint import (
     facts_of,
     keep_newest,
@@ -105,6 +110,38 @@ def test_resumable_checkpoints_go_when_training_is_done_unless_asked_for(tiny: P
     clear(sft_config(save_every_steps=2, keep_last=2), tmp_path / "asked", Path(asked.artifacts["checkpoint"]))
     left = sorted(path.name for path in (tmp_path / "asked" / "checkpoints").iterdir())
     assert left == ["final", "step-00000002", "step-00000004"]
+
+
+@pytest.mark.model
+def test_an_arm_removes_them_once_its_result_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["algorithm.max_steps=3", "algorithm.save_every_minutes=1e-9", "data.limit=8", "store=none"]
+    _, master = compose([*words, "metadata.benchmark=null", "metadata.success_metric=loss", "metadata.baseline=null"])
+    with open_dict(master):
+        del master["hydra"]
+    directory = tmp_path / "arm"
+    directory.mkdir()
+
+    def full_disk(path: Path, value: object) -> None:
+        raise OSError(28, f"No space left on device: {path.name}")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match=r"trained\.json"):
+        patched.setattr("evsys_hydra.arm.write_json", full_disk)
+        attempt(master, directory)
+    assert names(directory) == ["final", "step-00000002"]
+    attempt(master, directory)
+    assert [line["step"] for line in events(directory, "resumed")] == [2]
+    assert names(directory) == ["final"]
+
+
+def attempt(config: Any, directory: Path) -> None:
+    """The life of an arm in this process."""
+    record = ArmRecord(directory)
+    record.start()
+    try:
+        live(typed_config(config), record)
+    except OSError as error:
+        record.fail("user_error", str(error))
+        raise
 
 
 @pytest.mark.model
