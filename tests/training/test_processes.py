@@ -25,7 +25,7 @@ from evsys_hydra.record.files import read_lines
 from evsys_hydra.starting import _merge as merge_for_stage
 from evsys_hydra.training.distributed import _own_gpu, launched_ranks
 from evsys_hydra.training.errors import RankFailed
-from evsys_hydra.training.processes import apart
+from evsys_hydra.training.processes import _gpus, apart
 from evsys_hydra.training.stepping import Stepper
 
 from .killer import kill_at_disk_call
@@ -303,6 +303,17 @@ def test_as_many_processes_as_the_launcher_started(monkeypatch: pytest.MonkeyPat
     assert launched_ranks(1) == launched_ranks(2) == 2
     with pytest.raises(ConfigError, match=r"model\.processes=3, but this arm was launched as 2 tasks"):
         launched_ranks(3)
+
+
+def test_a_process_that_has_used_a_gpu_says_that_its_forks_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    two = ModelConfig(name="demo", processes=2)
+    assert _gpus(two) == ["0", "1"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match="has used a GPU already .* hydra/launcher=isolated"):
+        _gpus(two)
 
 
 def test_a_rank_takes_the_gpu_of_its_number_where_it_sees_several(monkeypatch: pytest.MonkeyPatch) -> None:
