@@ -312,7 +312,7 @@ def test_a_process_that_has_used_a_gpu_says_that_its_forks_cannot(monkeypatch: p
     two = ModelConfig(name="demo", processes=2)
     assert _gpus(two) == ["0", "1"]
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(ConfigError, match="has used a GPU already .* hydra/launcher=isolated"):
+    with pytest.raises(ConfigError, match=r"has used a GPU already .* hydra/launcher=isolated"):
         _gpus(two)
 
 
