@@ -150,6 +150,7 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: P
     """The run's result; an earlier attempt's, if it finished training before it died (all ranks, or none)."""
     kept = trained(record.arm_directory) if parts.train_fn is None else None
     if kept is not None:
+        _clear(config, record, kept)
         return kept
     started = time.monotonic()
     if parts.train_fn is not None:
@@ -166,7 +167,19 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: P
     result.artifacts = {name: _relative(path, record.directory) for name, path in result.artifacts.items()}
     write_json(record.directory / "trained.json", asdict(result))
     record.metrics(int(result.extras.get("steps", 0)), result.metrics, split="summary")
-    return _in_directory(result, record.directory)
+    result = _in_directory(result, record.directory)
+    if parts.train_fn is None:
+        _clear(config, record, result)
+    return result
+
+
+def _clear(config: ExperimentConfig, record: ArmRecord, result: RunResult) -> None:
+    """Remove the checkpoints of a training that is over (its result is on disk)."""
+    from .training.loop_config import LoopConfig
+    from .training.saving import clear
+
+    if isinstance(config.algorithm, LoopConfig) and "checkpoint" in result.artifacts:
+        clear(config.algorithm, record.directory, Path(result.artifacts["checkpoint"]))
 
 
 def trained(directory: Path) -> RunResult | None:

@@ -100,12 +100,17 @@ def _from_adapters(config: ExperimentConfig, directory: Path, before: Path, chec
     if not (merged / "manifest.json").is_file():
         from .training.checkpoint import write_checkpoint
 
-        write_checkpoint(merged, lambda empty: _merge(under, checkpoint, empty))
+        write_checkpoint(merged, lambda empty: _merge(under, checkpoint, empty, config.model.processes))
     return Start(_named(config.model, merged), merged, "merged")
 
 
-def _merge(model: ModelConfig, checkpoint: Path, out: Path) -> None:
-    merge_adapters(model, checkpoint, out)
+def _merge(model: ModelConfig, checkpoint: Path, out: Path, processes: int) -> None:
+    if processes == 1:
+        merge_adapters(model, checkpoint, out)
+    else:  # a process that has used a GPU can start none that does
+        from .training.processes import apart
+
+        apart(merge_adapters, model, checkpoint, out)
 
 
 def _named(model: ModelConfig, checkpoint: Path) -> ModelConfig:

@@ -47,6 +47,11 @@ class LocalInference(KindConfig):
     """Compute what all prompts begin with once (a long system prompt)."""
 
 
+def prompt_style(inference: KindConfig) -> PromptStyle:
+    """How prompts are rendered in training too, where the model answers them there."""
+    return inference.prompt if isinstance(inference, LocalInference) else "auto"
+
+
 @register_inference("local", config=LocalInference)
 def open_local(config: LocalInference, checkpoint: str | Path | None, run: RunConfig) -> LocalClient:
     """Load a checkpoint, or the untrained model if there is none.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..arm import ArmFailed, run_arm
+from ..errors import ConfigError
 from ..record import ArmRecord, ArmView, Cause
 from ..record.files import read_json, write_json
 from ..sweep.launch import visible_gpus
@@ -106,12 +107,21 @@ class OtherRank(ArmRecord):
 
 
 def set_up_distributed() -> None:
-    """RANK, WORLD_SIZE, MASTER_ADDR, ... as torch.distributed reads them, and this rank's GPU where each has one."""
+    """RANK, WORLD_SIZE, MASTER_ADDR, ... as torch.distributed reads them, and this rank's GPU of those of the node.
+
+    Raises:
+        ConfigError: the node has several GPUs, but not one for each task. (A task that sees one may have its own.)
+    """
     from submitit.helpers import TorchDistributedEnvironment
 
     environment = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    gpus = visible_gpus()
-    if len(gpus) > 1 and len(gpus) == environment.local_world_size:
+    gpus, tasks = visible_gpus(), environment.local_world_size
+    if 1 < len(gpus) < tasks:
+        raise ConfigError(
+            f"{tasks} tasks on a node with {len(gpus)} GPUs ({', '.join(gpus)}): set hydra.launcher.tasks_per_node to "
+            "at most the GPUs of a node (hydra.launcher.gpus_per_node)"
+        )
+    if len(gpus) > 1 and tasks > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[environment.local_rank]
 
 

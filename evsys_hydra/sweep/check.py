@@ -74,10 +74,12 @@ class Checker:
     def _files(self, config: ExperimentConfig) -> list[str]:
         problems: list[str] = []
         if self._data and config.algorithm.kind != "none":
+            from ..training.check import training_problems
             from ..training.rows import check_data
 
             algorithm = config.algorithm
             problems += self._once(config.data, lambda data: check_data(data, algorithm), algorithm.kind)
+            problems += training_problems(config)
         if self._data and config.algorithm.kind in algorithms.builtin and config.inference.kind == "local":
             from ..models import check_model
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..config import ExperimentConfig
+from ..config import BenchmarkConfig, ExperimentConfig
 from ..record import ArmRecord, ArmView
+from ..training.schedule import steps_of
 
 if TYPE_CHECKING:
     from ..training.context import Row
@@ -36,11 +37,14 @@ def shortened(config: ExperimentConfig) -> ExperimentConfig:
         algorithm = algorithm.model_copy(update={"max_steps": few, **every})
     else:
         data = data.model_copy(update={"limit": min(ROWS, data.limit or ROWS)})
-    entries = [
-        entry.model_copy(update={"limit": min(TASKS, entry.limit or TASKS)}) for entry in config.metadata.benchmark
-    ]
+    entries = [entry.model_copy(update=_few(entry)) for entry in config.metadata.benchmark]
     metadata = config.metadata.model_copy(update={"benchmark": entries})
     return config.model_copy(update={"algorithm": algorithm, "data": data, "metadata": metadata})
+
+
+def _few(entry: BenchmarkConfig) -> dict[str, int]:
+    every = {} if entry.run_every is None else {"run_every": min(STEPS, entry.run_every)}
+    return {"limit": min(TASKS, entry.limit or TASKS), **every}
 
 
 def note(config: ExperimentConfig, record: ArmRecord) -> None:
@@ -167,7 +171,7 @@ def _steps(asked: Mapping[str, Any], data: Mapping[str, Any]) -> int | None:
         return int(asked["max_steps"])
     if not asked.get("epochs") or not asked.get("batch_size") or not data.get("n_examples"):
         return None
-    return math.ceil(float(asked["epochs"]) * math.ceil(int(data["n_examples"]) / int(asked["batch_size"])))
+    return steps_of(float(asked["epochs"]), math.ceil(int(data["n_examples"]) / int(asked["batch_size"])))
 
 
 def _train_s(

@@ -6,8 +6,10 @@ assistant turn is found by rendering: what the template adds to the prompt of th
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,6 +21,8 @@ from .context import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 LossOn = Literal["all", "last"]
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -65,18 +69,37 @@ def is_marked(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _encode_marked(
     chats: list[Any], tools: Any, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn
 ) -> Iterator[Tokens]:
-    for start in range(0, len(chats), CHUNK):
+    pieces = [piece for messages in chats for piece in _pieces(messages, tools, tokenizer, loss_on)]
+    for start in range(0, len(pieces), CHUNK):
+        chunk = pieces[start : start + CHUNK]
         encoded = _apply(
             tokenizer,
-            chats[start : start + CHUNK],
+            [messages for messages, _ in chunk],
             tools=tools,
             tokenize=True,
             return_dict=True,
             return_assistant_tokens_mask=True,
         )
-        for ids, mask in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True):
+        for (_, last), ids, mask in zip(chunk, encoded["input_ids"], encoded["assistant_masks"], strict=True):
             tokens = tokens_of(ids, mask)
-            yield tokens if loss_on == "all" else Tokens(tokens.ids, _last_run(tokens.trained))
+            yield Tokens(tokens.ids, _last_run(tokens.trained)) if last else tokens
+
+
+def _pieces(
+    messages: list[Any], tools: Any, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn
+) -> list[tuple[list[Any], bool]]:
+    """The chat, or each turn with what was before it where a turn in the past is rendered differently.
+
+    Each with whether only its last turn is trained on.
+    """
+    turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = turns if loss_on == "all" else turns[-1:]
+    past = [messages[: place + 1] for place in turns if place + 1 < len(messages)]
+    if past:
+        whole: str = _apply(tokenizer, messages, tools=tools, tokenize=False)
+        if not all(whole.startswith(_apply(tokenizer, before, tools=tools, tokenize=False)) for before in past):
+            return [(messages[: place + 1], True) for place in turns]
+    return [(messages, loss_on == "last")]
 
 
 def _last_run(trained: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -114,15 +137,34 @@ class _Turn:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, messages: list[Any], place: int, tools: Any) -> None:
         self.text: str = _apply(tokenizer, messages[: place + 1], tools=tools, tokenize=False)
-        prompt: str = (
-            _apply(tokenizer, messages[:place], tools=tools, tokenize=False, add_generation_prompt=True)
-            if place
-            else ""
-        )
         stripped = self.text.rstrip()
         ends_with_token = any(stripped.endswith(token) for token in tokenizer.all_special_tokens)
-        start = _common_prefix(prompt, self.text)
+        start = self._start(tokenizer, messages[:place], tools)
         self.span = (start, len(stripped) if ends_with_token else len(self.text))
+
+    def _start(self, tokenizer: PreTrainedTokenizerBase, before: list[Any], tools: Any) -> int:
+        """Where the generation prompt ends, or else (it is none of the turn, or nothing was asked) the turn's header:
+        what the template writes before any content."""
+        if before:
+            prompt: str = _apply(tokenizer, before, tools=tools, tokenize=False, add_generation_prompt=True)
+            if self.text.startswith(prompt):
+                return len(prompt)
+            closed: str = _apply(tokenizer, before, tools=tools, tokenize=False)
+            _warn_once(prompt[_common_prefix(prompt, closed) :])
+        first, second = (
+            _apply(tokenizer, [*before, {"role": "assistant", "content": content}], tools=tools, tokenize=False)
+            for content in ("A", "B")
+        )
+        return _common_prefix(first[: _common_prefix(first, second)], self.text)
+
+
+@cache
+def _warn_once(prompt: str) -> None:
+    log.warning(
+        "The chat template ends a generation prompt with %r, but does not write that into the assistant's turns: they "
+        "are trained on as they are rendered, from their header on.",
+        prompt,
+    )
 
 
 def _common_prefix(a: str, b: str) -> int:

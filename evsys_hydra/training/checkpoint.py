@@ -30,14 +30,14 @@ def write_checkpoint(path: Path, fill: Callable[[Path], None], facts: dict[str, 
     """Make the checkpoint `path`: all of it or nothing.
 
     Args:
-        path: the directory it will be; a complete one that is there already is left as it is.
+        path: the directory it will be; a complete one with these facts that is there already is left as it is.
         fill: writes the files into the directory it is given.
         facts: kept in the manifest.
 
     Raises:
         OSError: the disk refused; nothing of the checkpoint is left.
     """
-    if problem_of(path) is None:
+    if problem_of(path) is None and facts_of(path) == (facts or {}):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{_TEMPORARY_PREFIX}{path.name}"

@@ -138,6 +138,9 @@ def joined(rank: int, size: int, *, sharded: bool, rendezvous: str = "env://") -
 
     Args:
         rendezvous: where they meet, as torch.distributed's init_method.
+
+    Raises:
+        ConfigError: there are several GPUs, but none for this rank.
     """
     import torch
     import torch.distributed as dist
@@ -145,11 +148,23 @@ def joined(rank: int, size: int, *, sharded: bool, rendezvous: str = "env://") -
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
-        torch.cuda.set_device(0)
+        torch.cuda.set_device(_own_gpu(torch.cuda.device_count()))
     dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=size, timeout=PATIENCE)
     yield Ranks(rank, size, sharded)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _own_gpu(visible: int) -> int:
+    """Which of the GPUs that this process sees is its own: the only one, or the one of its number on this node.
+
+    Raises:
+        ConfigError: there is none of that number.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0")) if visible > 1 else 0
+    if local >= visible:
+        raise ConfigError(f"LOCAL_RANK={local}, but this node has {visible} GPUs: launch a task a GPU")
+    return local
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -6,8 +6,7 @@ step, so that no second model is held in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..registry import register_algorithm
@@ -21,12 +20,13 @@ from .processes import in_processes
 from .saving import saver_for
 from .seeding import undisturbed
 from .sft import finish, load_trainable, longest_sequence, loop_for, training_hash
+from .stepping import Stepper
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 REFERENCE_PASS = 32
-"""Pairs in a forward pass of the reference."""
+"""Most pairs in a forward pass of the reference."""
 
 
 @register_algorithm("dpo", config=DPOConfig)
@@ -62,7 +62,8 @@ def _train(config: DPOConfig, context: TrainContext) -> RunResult:
     if resumable is not None:
         with undisturbed():
             start, _ = load_trainable(context, None)
-    loss.compare_with(Policy(start, pad_id), used, loop.autocast)
+    assert isinstance(loop.stepper, Stepper)
+    loss.compare_with(Policy(start, pad_id), used, loop.stepper)
     del start
     if resumable is not None:
         loop.resume(resumable)
@@ -82,16 +83,19 @@ class DPOLoss:
         self._reference: dict[int, float] = {}
         self._margins: dict[int, float] = {}
 
-    def compare_with(
-        self, reference: Policy, members: Iterable[int], autocast: Callable[[], AbstractContextManager[object]]
-    ) -> None:
-        """Compute what the reference says of some pairs; the order of `members` does not matter."""
-        chosen = sorted(members)
-        lengths = [self._pairs[member].n_tokens for member in chosen]
-        with frozen(reference.model, autocast):
-            for part in in_passes(lengths, REFERENCE_PASS):
-                members = [chosen[place] for place in part]
-                self._reference.update(zip(members, self._log_ratio(reference, members).tolist(), strict=True))
+    def compare_with(self, reference: Policy, members: Iterable[int], stepper: Stepper) -> None:
+        """Compute what the reference says of some pairs; the order of `members` does not matter.
+
+        Raises:
+            TrainingOutOfMemory: not even one pair fits.
+        """
+
+        def note(part: list[int]) -> None:
+            self._reference.update(zip(part, self._log_ratio(reference, part).tolist(), strict=True))
+
+        lengths = [pair.n_tokens for pair in self._pairs]
+        with frozen(reference.model, stepper.autocast):
+            in_passes(sorted(members), lengths, REFERENCE_PASS, stepper, note)
 
     def sizes(self, members: Sequence[int]) -> tuple[int, int]:
         """Tokens, prompts included, and pairs."""

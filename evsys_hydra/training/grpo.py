@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..benchmark.verification import limits_of
+from ..inference.local import prompt_style
 from ..registry import register_algorithm
 from ..results import RunResult
 from .context import TrainContext
@@ -24,10 +25,10 @@ from .rl.recording import RolloutFile
 from .rl.reference import Reference
 from .rl.rewards import Rewards
 from .rl.rounds import Rounds, sampler_for
-from .rl.sampling import Rollout
+from .rl.sampling import Rollout, answerable
 from .saving import saver_for
-from .sft import finish, load_trainable, loop_for, training_hash
-from .stepping import StepResult
+from .sft import finish, load_trainable, longest_sequence, loop_for, training_hash
+from .stepping import Stepper, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .rl.prompts import Prompt
 
 UNSEEN_PASS = 64
-"""Answers in a forward pass without gradients."""
+"""Most answers in a forward pass without gradients."""
 
 
 @register_algorithm("grpo", config=GRPOConfig)
@@ -63,23 +64,28 @@ def _train(config: GRPOConfig, context: TrainContext) -> RunResult:
     resumable = saver.resumable()
     model, tokenizer = load_trainable(context, resumable)
     pad_id = tokenizer.pad_token_id or 0
-    tasks = tasks_of(context.rows)
-    prompts = [prompt_of(row, task) for row, task in zip(context.rows, tasks, strict=True)]
+    every = tasks_of(context.rows)
+    prompts = [prompt_of(row, task) for row, task in zip(context.rows, every, strict=True)]
+    longest = longest_sequence(model, tokenizer)
+    kept = answerable(prompts, tokenizer, prompt_style(context.run.inference), longest)
+    tasks = [every[place] for place in kept]
     rewards = Rewards(tasks, config.verifier_timeout, limits_of(config.sandbox, config.sandbox_limits))
-    context.record.event("training_data", n_rows=len(tasks), n_examples=len(tasks))
+    counted = {"n_examples": len(tasks), "n_dropped": len(every) - len(tasks)}
+    context.record.event("training_data", n_rows=len(every), **counted)
 
     loss = GRPOLoss(Policy(model, pad_id), config, context.ranks)
     loop = loop_for(config, context, saver, model, tokenizer, loss, [0] * len(tasks))
     loop.stepper.micro_batch_size = config.micro_batch_size or config.batch_size * config.num_generations
     reference = Reference(context, model, pad_id, loop.autocast) if config.beta else None
     file = RolloutFile(context.directory, mark, config.record_rollouts) if context.ranks.is_first else None
-    Improvement(config, loop, loss, list(zip(tasks, prompts, strict=True)), rewards, reference, file)
+    asked = [(every[place], prompts[place]) for place in kept]
+    Improvement(config, loop, loss, asked, rewards, reference, file)
     if resumable is not None:
         loop.resume(resumable)
     loop.run()
     if file is not None:
         file.close()
-    return finish(loop, {"n_examples": len(tasks)})
+    return finish(loop, counted)
 
 
 class Improvement(Rounds):
@@ -127,8 +133,8 @@ class Improvement(Rounds):
         if self._file is not None:
             self._file.write(step, asked, rollouts, outcomes, advantages.tolist())
         sequences = [rollout.tokens for rollout in rollouts]
-        self._loss.take(sequences, advantages, self._old(sequences), self._of_reference(sequences))
         self._updates.lengths = [len(tokens.ids) for tokens in sequences]
+        self._loss.take(sequences, advantages, self._old(sequences), self._of_reference(sequences))
         result = self._update(lr)
         return replace(result, figures={**_sampled(rollouts, rewards, group), **result.figures})
 
@@ -155,22 +161,30 @@ class Improvement(Rounds):
         if self._config.num_iterations == 1:
             return None
         with frozen(self._loss.policy.model, self._loop.autocast):
-            return token_logps(self._loss.policy, sequences, self._config.temperature)
+            return token_logps(self._loss.policy, sequences, self._config.temperature, self._updates)
 
     def _of_reference(self, sequences: Sequence[Tokens]) -> list[Tensor] | None:
         if self._reference is None:
             return None
         with self._reference.policy() as policy:
-            return token_logps(policy, sequences, self._config.temperature)
+            return token_logps(policy, sequences, self._config.temperature, self._updates)
 
 
-def token_logps(policy: Policy, sequences: Sequence[Tokens], temperature: float) -> list[Tensor]:
-    """Log-probabilities of each sequence's trained tokens; to be called without gradients."""
+def token_logps(policy: Policy, sequences: Sequence[Tokens], temperature: float, stepper: Stepper) -> list[Tensor]:
+    """Log-probabilities of each sequence's trained tokens; to be called without gradients.
+
+    Raises:
+        TrainingOutOfMemory: not even one sequence fits.
+    """
     found: dict[int, Tensor] = {}
-    for part in in_passes([len(tokens.ids) for tokens in sequences], UNSEEN_PASS):
+
+    def note(part: list[int]) -> None:
         logps, rows = policy.logps([sequences[place] for place in part], temperature)
         found.update((place, logps[rows == row]) for row, place in enumerate(part))
-    return [found[place] for place in range(len(sequences))]
+
+    places, lengths = range(len(sequences)), [len(tokens.ids) for tokens in sequences]
+    in_passes(places, lengths, UNSEEN_PASS, stepper, note)
+    return [found[place] for place in places]
 
 
 def _sampled(rollouts: Sequence[Rollout], rewards: Sequence[float | None], group: int) -> dict[str, float]:

@@ -18,6 +18,7 @@ class GRPOConfig(LoopConfig):
 
     in_processes: ClassVar[bool] = True
     in_shards: ClassVar[bool] = False
+    samples: ClassVar[bool] = True
     kind: Literal["grpo"] = "grpo"
     batch_size: int = Field(8, ge=1)
     """Prompts a step; each is answered num_generations times."""

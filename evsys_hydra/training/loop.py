@@ -90,11 +90,10 @@ class Loop:
     def _validate(self) -> None:
         if not any(self.done % each.every == 0 for each in self.context.in_loop):
             return
-        values = self._scores()
+        values, before = self._scores(), self.watch.state()
         better = self.watch.is_better(values, self.done, all_scored=len(self._scored) == len(self.context.in_loop))
-        if better and self.watch.config is not None and self.watch.config.keep_best:
-            path = self.saver.save_best(self.done, self.model, self.tokenizer)
-            self.context.record.checkpoint(path, self.done, final=False, best=self.watch.best)
+        if better and self.watch.config is not None and self.watch.config.keep_best and not self._save_best():
+            self.watch.restore(before)
         if values and self.watch.is_over:
             self.stopped_early = True
             self.context.record.event(
@@ -119,6 +118,20 @@ class Loop:
                 )
             values, self._scored = ranks.agreed((values, self._scored))
         return values
+
+    def _save_best(self) -> bool:
+        """Write the best checkpoint, if the disk takes it; whether it did."""
+        problem = None
+        try:
+            path = self.saver.save_best(self.done, self.model, self.tokenizer)
+        except Exception as error:  # as in _save
+            problem = describe(error)
+        problem = next(filter(None, self.context.ranks.gathered(problem)), None)
+        if problem is not None:
+            self.context.record.event("checkpoint_failed", step=self.done, error=problem)
+            return False
+        self.context.record.checkpoint(path, self.done, final=False, best=self.watch.best)
+        return True
 
     def _save(self) -> None:
         """Write a resumable checkpoint; where that fails (a full disk), training goes on without it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ class EarlyStopping(Strict):
 class LoopConfig(KindConfig):
     """Steps, learning rate, memory, checkpoints and an early end."""
 
+    samples: ClassVar[bool] = False
+    """Whether the model answers prompts in training."""
     lr: float = Field(gt=0)
     """Peak learning rate."""
     max_steps: int | None = Field(None, ge=1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .chat import Tokens
 from .loss import head_takes_positions
+from .stepping import Stepper, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +102,32 @@ def frozen(model: torch.nn.Module, autocast: Callable[[], AbstractContextManager
         model.train(was_training)
 
 
-def in_passes(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """All places in passes of similar length, at most so many each."""
-    ordered = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return [ordered[start : start + most] for start in range(0, len(ordered), most)]
+def in_passes(
+    places: Sequence[int], lengths: Sequence[int], most: int, stepper: Stepper, act: Callable[[list[int]], object]
+) -> None:
+    """Act on all places in passes of similar length, of at most so many places and of no more than a step's passes.
+
+    Out of memory: again in smaller passes, which are then those of the steps too.
+
+    Args:
+        lengths: tokens of everything that a place may be.
+
+    Raises:
+        TrainingOutOfMemory: not even one place fits.
+    """
+    import torch
+
+    left = sorted(places, key=lengths.__getitem__)
+    while left:
+        part = left[: min(most, stepper.micro_batch_size)]
+        try:
+            act(part)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(part) == 1 or stepper.ranks.sharded:  # a pass of all ranks cannot be tried again by one
+                raise stepper.too_large(part, error) from error
+        else:
+            left = left[len(part) :]
+            continue
+        stepper.smaller(len(part))  # outside the except block, which holds on to the failed pass's tensors

@@ -2,6 +2,9 @@
 
 The arm's own process forks a process for each rank and waits. Rank 0 writes into the arm's record, the others are
 silent. The first rank that fails ends the others, and the arm with its cause; none outlives the arm.
+
+Forks come from a thread of their own: the pool of threads that OpenMP computes with belongs to the thread that has
+computed, and in a fork of that thread it is dead, so that the first computation waits for ever.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +35,7 @@ from .distributed import joined, launched_ranks
 from .errors import RankFailed
 
 Config = TypeVar("Config")
+T = TypeVar("T")
 Train = Callable[[Config, TrainContext], RunResult]
 
 ROOT_CAUSE_S = 1.0
@@ -52,6 +58,16 @@ def in_processes(train: Train[Config], config: Config, context: TrainContext) ->
     if model.processes == 1:
         return train(config, context)
     return _Processes(train, config, context).run()
+
+
+def apart(act: Callable[..., T], *arguments: Any) -> T:
+    """What a function gives in a process of its own, which leaves no GPU in use here and ends with it."""
+    fork = get_context("fork")
+    with (
+        ThreadPoolExecutor(1) as thread,
+        ProcessPoolExecutor(1, fork, initializer=_die_with, initargs=(os.getpid(),)) as process,
+    ):
+        return thread.submit(lambda: process.submit(act, *arguments).result()).result()
 
 
 @dataclass(frozen=True)
@@ -81,18 +97,22 @@ class _Processes:
         with tempfile.TemporaryDirectory(prefix="evsys-ranks-") as folder:
             sys.stdout.flush()
             sys.stderr.flush()
-            for rank in range(self._size):
-                self._fork(rank, Path(folder))
-            try:
-                self._wait(Path(folder))
-            finally:
-                self._kill()
-                self._context.record.catch_up()
+            with ThreadPoolExecutor(1) as thread:  # stays until the ranks have ended, as they end with it
+                try:
+                    thread.submit(self._fork_all, Path(folder)).result()
+                    self._wait(Path(folder))
+                finally:
+                    self._kill()
+                    self._context.record.catch_up()
             reports = {rank: _read(Path(folder) / str(rank)) for rank in range(self._size)}
         first = reports[0]
         if any(self._codes.values()) or first is None or first.result is None:
             raise self._failure(reports, kernel_oom_kills() - oom_kills)
         return first.result
+
+    def _fork_all(self, folder: Path) -> None:
+        for rank in range(self._size):
+            self._fork(rank, folder)
 
     def _fork(self, rank: int, folder: Path) -> None:
         parent = os.getpid()
@@ -182,11 +202,17 @@ def _gpus(model: ModelConfig) -> list[str]:
     """A GPU for each rank; none where there are none.
 
     Raises:
-        ConfigError: there are fewer GPUs than processes.
+        ConfigError: there are fewer GPUs than processes, or this process uses one already, which none of its forks can.
     """
     from ..sweep.launch import visible_gpus
 
     gpus = visible_gpus()
+    if gpus and "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        raise ConfigError(
+            f"model.processes={model.processes}: this process has used a GPU already (an arm before this one did, in "
+            "the same process), and no process that it starts could. Run each arm in a process of its own: "
+            "hydra/launcher=isolated"
+        )
     if gpus and len(gpus) < model.processes:
         raise ConfigError(
             f"model.processes={model.processes} needs as many GPUs; this arm has {len(gpus)} ({', '.join(gpus)})"

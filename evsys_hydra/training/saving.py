@@ -6,7 +6,6 @@ follows from seed and step. So a resumed training gives the same bits as one tha
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,15 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..record.files import read_json, write_json
 from .checkpoint import (
+    MANIFEST,
+    facts_of,
     keep_newest,
     newest_complete,
+    problem_of,
     remove_unfinished,
     step_checkpoints,
     step_name,
     write_checkpoint,
 )
 from .distributed import ALONE, Ranks
+from .errors import CheckpointError
 from .loop_config import LoopConfig
+from .schedule import steps_of
 from .seeding import restore_rng_state, rng_state
 
 if TYPE_CHECKING:
@@ -50,6 +54,22 @@ def saver_for(config: LoopConfig, directory: Path, config_hash: str, ranks: Rank
         ranks,
         config.save_at,
     )
+
+
+def clear(config: LoopConfig, directory: Path, checkpoint: Path) -> None:
+    """Remove what a training needs no more once its result is on disk.
+
+    The last resumable checkpoints stay if they were asked for by steps.
+
+    Args:
+        directory: the arm's.
+        checkpoint: what training ended with.
+    """
+    kept = directory / "checkpoints"
+    keep_newest(kept, config.keep_last if config.save_every_steps or config.save_at else 0)
+    for path in kept.glob(f"{BEST_PREFIX}*"):
+        if path.resolve() != checkpoint.resolve():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass
@@ -86,13 +106,18 @@ class Saver:
         for path in step_checkpoints(self.directory):
             if newest is None or path > newest:
                 shutil.rmtree(path, ignore_errors=True)
+        done = 0 if newest is None else facts_of(newest)["step"]
+        for path in self._bests():
+            facts = {} if problem_of(path) else facts_of(path)
+            if facts.get("config_hash") != self.config_hash or facts["step"] > done:
+                shutil.rmtree(path, ignore_errors=True)
         remove_unfinished(self.directory)
         return newest
 
     def is_due(self, done: int, total: int) -> bool:
         """Whether to save after so many of all steps."""
         by_steps = self.every_steps is not None and done % self.every_steps == 0
-        by_steps = by_steps or done in [math.ceil(share * total) for share in self.at]
+        by_steps = by_steps or done in [steps_of(share, total) for share in self.at]
         by_time = self.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self.every_minutes
         return self.ranks.agreed(by_steps or by_time)
 
@@ -118,6 +143,7 @@ class Saver:
         path = self._save_model(step_name(done), done, model, tokenizer, add=add)
         if self.ranks.is_first:
             keep_newest(self.directory, self.keep_last)
+            self._remove_bests()
         self.postpone()
         return path
 
@@ -141,16 +167,37 @@ class Saver:
         return state
 
     def save_best(self, done: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
-        """Write the best checkpoint so far and remove the one that was."""
-        path = self._save_model(f"{BEST_PREFIX}{step_name(done)}", done, model, tokenizer)
-        for old in self.directory.glob(f"{BEST_PREFIX}*") if self.ranks.is_first else ():
-            if old != path:
-                shutil.rmtree(old, ignore_errors=True)
+        """Write the best checkpoint so far; the one that was stays while a resumable checkpoint goes on from it."""
+        path = self._save_model(self._best_of(done).name, done, model, tokenizer)
+        if self.ranks.is_first:
+            self._remove_bests(path)
         return path
 
     def best(self, step: int) -> Path:
-        """Where the best checkpoint is."""
+        """Where the best checkpoint is.
+
+        Raises:
+            CheckpointError: it is gone.
+        """
+        path = self._best_of(step)
+        if self.ranks.is_first and not (path / MANIFEST).is_file():
+            raise CheckpointError(f"the best checkpoint {path} is gone. Remove {self.directory} and train again")
+        return path
+
+    def _best_of(self, step: int) -> Path:
         return self.directory / f"{BEST_PREFIX}{step_name(step)}"
+
+    def _bests(self) -> list[Path]:
+        return sorted(self.directory.glob(f"{BEST_PREFIX}*"))
+
+    def _remove_bests(self, *keep: Path) -> None:
+        """Remove the best checkpoints besides `keep` that no resumable checkpoint has for its best."""
+        states = [read_json(path / STATE) or {} for path in step_checkpoints(self.directory)]
+        steps = [(state.get("watch") or {}).get("best_step") for state in states]
+        named = {*keep, *(self._best_of(step) for step in steps if step is not None)}
+        for path in self._bests():
+            if path not in named:
+                shutil.rmtree(path, ignore_errors=True)
 
     def save_final(
         self,
@@ -167,11 +214,6 @@ class Saver:
         if self.ranks.is_first:
             shutil.rmtree(self.directory / FINAL, ignore_errors=True)  # of an earlier training in this directory
         return self._save_model(FINAL, done, model, tokenizer, dtype)
-
-    def finish(self) -> None:
-        """Remove the resumable checkpoints; the last ones stay if they were asked for by steps."""
-        if self.ranks.is_first:
-            keep_newest(self.directory, self.keep_last if self.every_steps or self.at else 0)
 
     def _optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         if not self.ranks.sharded:

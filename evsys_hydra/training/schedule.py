@@ -11,9 +11,14 @@ from typing import Literal
 ScheduleName = Literal["constant", "linear", "cosine"]
 
 
+def steps_of(share: float, steps: int) -> int:
+    """So many of these steps, rounded up: 55 for .55 of 100, whose product is a little more than 55 in floats."""
+    return math.ceil(share * steps - 1e-9)
+
+
 def warmup_steps(warmup: float, total: int) -> int:
-    """Steps of warmup: below 1 a share of all steps (rounded up), else a number of steps."""
-    return math.ceil(warmup * total) if warmup < 1 else int(warmup)
+    """Steps of warmup: below 1 a share of all steps (rounded up, but not all of them), else a number of steps."""
+    return min(steps_of(warmup, total), total - 1) if warmup < 1 else int(warmup)
 
 
 def multiplier(schedule: ScheduleName, step: int, *, warmup: int, total: int) -> float:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..inference.client import Request
-from ..inference.prompts import tokenize
+from ..inference.local import prompt_style
+from ..inference.prompts import PromptStyle, tokenize
 from ..registry import register_algorithm
 from ..results import RunResult
 from .chat import Tokens
@@ -56,7 +57,8 @@ def _train(config: SDFTConfig, context: TrainContext) -> RunResult:
     resumable = saver.resumable()
     model, tokenizer = load_trainable(context, resumable)
     pad_id = tokenizer.pad_token_id or 0
-    lessons = lessons_of(context.rows, config, tokenizer, longest_sequence(model, tokenizer))
+    style, longest = prompt_style(context.run.inference), longest_sequence(model, tokenizer)
+    lessons = lessons_of(context.rows, config, tokenizer, longest, style)
     counted = {"n_examples": len(lessons), "n_dropped": len(context.rows) - len(lessons)}
     context.record.event("training_data", n_rows=len(context.rows), **counted)
 
@@ -79,7 +81,11 @@ class Lesson:
 
 
 def lessons_of(
-    rows: Sequence[Row], config: SDFTConfig, tokenizer: PreTrainedTokenizerBase, longest: int | None
+    rows: Sequence[Row],
+    config: SDFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int | None,
+    style: PromptStyle = "auto",
 ) -> list[Lesson]:
     """The rows whose teacher's prompt leaves room for an answer.
 
@@ -87,7 +93,7 @@ def lessons_of(
         DataError: the chat template fails on a row, or no row is left.
     """
     asked = [_asked(row, config.teacher_prompt) for row in rows]
-    prompts = tokenize([Request(teacher) for _, teacher in asked], tokenizer)
+    prompts = tokenize([Request(teacher) for _, teacher in asked], tokenizer, style)
     lessons = []
     for number, ((student, _), prompt) in enumerate(zip(asked, prompts, strict=True), start=1):
         if isinstance(prompt, str):

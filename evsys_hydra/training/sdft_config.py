@@ -22,9 +22,12 @@ class SDFTConfig(LoopConfig):
 
     in_processes: ClassVar[bool] = True
     in_shards: ClassVar[bool] = False
+    samples: ClassVar[bool] = True
     kind: Literal["sdft"] = "sdft"
     batch_size: int = Field(16, ge=1)
     """Prompts a step, each answered once."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Most answers in a forward pass; null: all of a step. Halved when memory runs out."""
     max_tokens: int = Field(256, ge=1)
     """Longest sampled answer, in tokens."""
     temperature: float = Field(1.0, gt=0)

@@ -7,7 +7,6 @@ on trained positions only, a fused optimizer and fp32 on CPUs without bf16 are w
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -17,16 +16,19 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ..errors import ConfigError
+from ..inference.local import prompt_style
 from ..models import device, load_model, resolve_dtype
 from ..registry import register_algorithm
 from ..results import RunResult
 from .batching import CPU_PASS_COST, GPU_PASS_COST, Batches
+from .check import FLOAT16
 from .context import TrainContext
 from .encoding import Encoded, encode_rows
 from .loop_config import LoopConfig
 from .processes import in_processes
 from .rows import rows_hash
 from .saving import Saver, saver_for
+from .schedule import steps_of
 from .seeding import set_seed
 from .sft_config import SFTConfig
 
@@ -78,6 +80,8 @@ def training_hash(config: LoopConfig, context: TrainContext) -> str:
         "rows": rows_hash(context.rows),
         "start_from": None if context.start_from is None else str(context.start_from),
     }
+    if config.samples:
+        parts["prompt"] = prompt_style(context.run.inference)
     if context.ranks.size > 1:
         parts["ranks"] = context.ranks.size
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -104,7 +108,7 @@ def load_trainable(context: TrainContext, resumable: Path | None) -> tuple[PreTr
     run = context.run
     dtype = resolve_dtype(run.model.dtype)
     if dtype == torch.float16:
-        raise ConfigError("model.dtype=float16 cannot be trained in (its gradients underflow): use bfloat16 or float32")
+        raise ConfigError(f"model.dtype=float16 {FLOAT16}: use bfloat16 or float32")
     set_seed(run.seed)
     # Full fine-tuning keeps float32 weights under bfloat16 arithmetic: small updates would be lost in bfloat16 weights.
     weights = dtype if run.model.lora is not None else torch.float32
@@ -170,7 +174,7 @@ def loop_for(
         ranks=context.ranks,
         packed=packed,
     )
-    total = config.max_steps or math.ceil(config.epochs * batches.steps_per_epoch)
+    total = config.max_steps or steps_of(config.epochs, batches.steps_per_epoch)
     return Loop(config, context, model, tokenizer, batches, stepper, saver, total, autocast)
 
 
@@ -204,8 +208,13 @@ def _report_data(context: TrainContext, encoded: Encoded) -> None:
 def finish(loop: Loop, counted: Mapping[str, float]) -> RunResult:
     """Save the final checkpoint; the run's result.
 
+    Resumable checkpoints stay until the result is on disk, where `saving.clear` is called.
+
     Args:
         counted: the algorithm's own figures of its data.
+
+    Raises:
+        CheckpointError: the best checkpoint is gone.
     """
     watch, run = loop.watch, loop.context.run
     if watch.config is not None and watch.config.keep_best and watch.best_step is not None:
@@ -214,7 +223,6 @@ def finish(loop: Loop, counted: Mapping[str, float]) -> RunResult:
         dtype = resolve_dtype(run.model.dtype) if run.model.lora is None else None
         checkpoint, step = loop.saver.save_final(loop.done, loop.model, loop.tokenizer, dtype), loop.done
     loop.context.record.checkpoint(checkpoint, step, final=True)
-    loop.saver.finish()
     figures = {
         **loop.telemetry.final(),
         "steps": float(loop.done),

@@ -105,22 +105,48 @@ class Stepper:
         """One step on some examples; not applied if loss or gradients are not finite.
 
         Raises:
-            TrainingOutOfMemory: not even one example fits.
+            TrainingOutOfMemory: not even one example fits, or not the optimizer.
         """
         import torch
 
         tokens, weight = self.loss.sizes(members)
-        loss_sum = self.ranks.sum_gradients(self._parameters(), self._gradients(members, weight))
+        own = self._gradients(members, weight)
+        try:
+            summed, grad_norm = self._apply(own, lr)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingOutOfMemory(
+                f"the passes fit into memory, but not the optimizer's moments beside weights and gradients ({error}). "
+                "Train adapters (model=lora), or spread the model over several GPUs (model.parallel=fsdp)"
+            ) from error
+        result = StepResult(summed, weight, tokens, grad_norm, self.loss.figures(members))
+        self.optimizer.zero_grad(set_to_none=True)
+        return result
+
+    def smaller(self, tried: int) -> None:
+        """From now on passes of half as many examples as those that were tried and did not fit."""
+        import torch
+
+        self.optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.micro_batch_size = max(1, tried // 2)
+        self.on_halved(self.micro_batch_size)
+
+    def _apply(self, own: Tensor, lr: float) -> tuple[float, float]:
+        """Sum this rank's gradients with the others', and update the weights; the step's loss and gradient norm."""
+        import torch
+
+        loss_sum = self.ranks.sum_gradients(self._parameters(), own)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm or math.inf)
         norm = norm.full_tensor() if self.ranks.sharded else norm  # type: ignore[attr-defined]
         summed, grad_norm = torch.stack([loss_sum, norm.float()]).tolist()  # one wait for the device
-        result = StepResult(summed, weight, tokens, grad_norm, self.loss.figures(members))
-        if result.finite:
+        if math.isfinite(summed) and math.isfinite(grad_norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return result
+        return summed, grad_norm
 
     def _gradients(self, members: Sequence[int], weight: int) -> Tensor:
         """Fill the gradients of this rank's share; the summed loss.
@@ -141,16 +167,13 @@ class Stepper:
                 if not is_out_of_memory(error):
                     raise
                 if min(self.micro_batch_size, len(members)) == 1:
-                    raise self._too_large(members, error) from error
+                    raise self.too_large(members, error) from error
             # Outside the except block: the exception no longer holds on to the failed pass's tensors.
-            self.optimizer.zero_grad(set_to_none=True)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.micro_batch_size = max(1, min(self.micro_batch_size, len(members)) // 2)
-            self.on_halved(self.micro_batch_size)
+            self.smaller(min(self.micro_batch_size, len(members)))
             restore_rng_state(state)
 
-    def _too_large(self, members: Sequence[int], error: BaseException) -> TrainingOutOfMemory:
+    def too_large(self, members: Sequence[int], error: BaseException) -> TrainingOutOfMemory:
+        """What to say, and to advise, when the smallest pass over some examples does not fit."""
         longest = max(self.lengths[member] for member in members)
         if self.ranks.sharded:
             return TrainingOutOfMemory(
@@ -193,7 +216,7 @@ class Stepper:
                 total += loss.detach()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
-                raise self._too_large(members, error) from error
+                raise self.too_large(members, error) from error
             raise
         return total
 

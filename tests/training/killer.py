@@ -78,14 +78,16 @@ def main() -> None:
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    from tests.training.parts import events, run_sft, weights_hash
+    from evsys_hydra.training.saving import clear
+    from tests.training.parts import events, run_sft, sft_config, weights_hash
 
     torch.set_num_threads(1)
     model, work = Path(sys.argv[1]), Path(sys.argv[2])
     lora = LoraConfig(r=2, dropout=0.1) if sys.argv[3] == "lora" else None
 
     def train(directory: Path) -> None:
-        run_sft(directory, model, SETTINGS, lora=lora)
+        result = run_sft(directory, model, SETTINGS, lora=lora)
+        clear(sft_config(**SETTINGS), directory, Path(result.artifacts["checkpoint"]))
 
     whole = work / "whole"
     in_child(lambda: train(whole))

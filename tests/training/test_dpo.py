@@ -16,6 +16,7 @@ from evsys_hydra.training.dpo_config import DPOConfig
 from evsys_hydra.training.pairs import encode_pairs, pair_problem
 from evsys_hydra.training.policy import Policy
 from evsys_hydra.training.rows import check_data
+from evsys_hydra.training.stepping import Stepper
 
 from .own_samples import PAIRS
 from .parts import events, run_kind
@@ -55,7 +56,8 @@ def test_the_loss_is_that_of_trl(tiny: Path, tmp_path: Path) -> None:
     pairs = encode_pairs(PAIRS, tokenizer, "auto", None).pairs
     everyone = list(range(len(pairs)))
     loss = DPOLoss(Policy(moved, 0), pairs, DPOConfig(lr=1, beta=0.3))
-    loss.compare_with(Policy(start, 0), everyone, nullcontext)
+    stepper = Stepper(loss, torch.optim.SGD(moved.parameters()), [], 0, 5, None, nullcontext, lambda size: None)
+    loss.compare_with(Policy(start, 0), everyone, stepper)
     with torch.no_grad():
         ours = float(loss(everyone)) / loss.sizes(everyone)[1]
     assert ours == pytest.approx(theirs, rel=1e-5)
@@ -71,6 +73,26 @@ def test_chosen_answers_become_likelier_than_rejected_ones(tiny: Path, tmp_path:
     assert result.metrics["train_loss"] < 0.3
     assert result.metrics["preference_accuracy"] == 1.0 and result.metrics["reward_margin"] > 1
     assert result.metrics["n_examples"] == len(PAIRS) and result.metrics["n_dropped"] == 0
+
+
+@pytest.mark.model
+def test_the_references_passes_are_no_larger_than_those_of_the_steps(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, seen = DPOLoss._log_ratio, list[tuple[bool, int]]()
+
+    def small_memory(self: DPOLoss, policy: Policy, members: Any) -> Any:
+        seen.append((policy.model.training, len(members)))
+        if len(members) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return plain(self, policy, members)
+
+    monkeypatch.setattr(DPOLoss, "_log_ratio", small_memory)
+    settings = {"batch_size": 12, "micro_batch_size": 5, "max_steps": 1}
+    result = run_kind("dpo", tmp_path / "a", tiny, settings, rows=PAIRS)
+    assert [size for training, size in seen if not training] == [5, 2, 2, 2, 2, 2, 2]
+    assert [line["micro_batch_size"] for line in events(tmp_path / "a", "out_of_memory_retried")] == [2]
+    assert result.extras["micro_batch_size"] == 2
 
 
 @pytest.mark.model

@@ -87,6 +87,51 @@ def test_turns_that_a_template_renders_differently_later_are_trained_on_as_they_
     assert len(encode_rows([chat], forgetful, EncodingOptions(loss_on="last")).examples) == 1
 
 
+def test_marked_turns_are_trained_on_as_they_were_said_too(tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% generation %}"
+        "{% if loop.last %}<think>{{ m.reasoning }}</think>{% endif %}{{ m.content }}<|end|>{% endgeneration %}"
+        "{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    )
+    forgetful = with_template(tokenizer, template)
+    said = [("1+1", "2", "easy"), ("2+2", "4", "also")]
+    messages = [
+        message
+        for asked, answer, reasoning in said
+        for message in (
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": answer, "reasoning": reasoning},
+        )
+    ]
+    turns = [
+        "[user]1+1<|end|>[assistant]⟦<think>easy</think>2<|end|>⟧",
+        "[user]1+1<|end|>[assistant]2<|end|>[user]2+2<|end|>[assistant]⟦<think>also</think>4<|end|>⟧",
+    ]
+    assert marked_examples([{"messages": messages}], forgetful, 3) == turns
+    assert marked(forgetful, {"messages": messages}, loss_on="last") == turns[1]
+    thanked = {"messages": [*messages, {"role": "user", "content": "Thanks"}]}
+    assert marked_examples([thanked], forgetful, 3) == turns
+
+
+def test_a_generation_prompt_that_no_turn_begins_with_gives_way_to_the_header(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of models that always reason: the rendered turn begins with no <think>, but may begin with a `<` too."""
+    thinking = with_template(tokenizer, CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"))
+    for answer in ("<a>Ho</a>", "Ho"):
+        chat = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]}
+        text = f"<|im_start|>user\nHi<|end|>\n<|im_start|>assistant\n⟦{answer}<|end|>⟧\n"
+        assert marked(thinking, chat) == text
+    assert ["'<|im_start|>assistant\\n<think>'" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_the_header_of_a_chat_that_the_assistant_begins_is_not_trained_on(tokenizer: Any) -> None:
+    template = "{{ 'Be helpful.' }}" + CHATML
+    chat = {"messages": [{"role": "assistant", "content": "Welcome"}]}
+    expected = "Be helpful.<|im_start|>assistant\n⟦Welcome<|end|>⟧\n"
+    assert marked(with_template(tokenizer, template), chat) == expected
+
+
 def test_prompt_and_completion_follow_the_chat_template_if_there_is_one(tokenizer: Any) -> None:
     row = {"prompt": "2+2= ", "completion": "4"}
     assert marked(tokenizer, row) == "<|begin|><|user|>2+2= <|end|><|assistant|>⟦4<|end|>⟧"

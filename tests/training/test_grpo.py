@@ -169,6 +169,35 @@ def test_answers_that_could_not_be_verified_do_not_count(tiny: Path, tmp_path: P
     assert all(row["reward"] is None and row["advantage"] == 0 and "no reward today" in row["error"] for row in bad)
 
 
+@pytest.mark.model
+def test_passes_without_gradients_shrink_when_memory_runs_out(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, seen = Policy.logps, list[tuple[bool, int]]()
+
+    def small_memory(self: Policy, sequences: Any, temperature: float = 1.0) -> Any:
+        seen.append((self.model.training, len(sequences)))
+        if len(sequences) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return plain(self, sequences, temperature)
+
+    monkeypatch.setattr(Policy, "logps", small_memory)
+    settings = KINDS["grpo"][1] | {"micro_batch_size": 6, "max_steps": 1}  # 12 answers, and a reference
+    result = run_kind("grpo", tmp_path / "a", tiny, settings, rows=TASKS)
+    assert seen[:5] == [(False, 6), (False, 3), (False, 3), (False, 3), (False, 3)]
+    assert result.extras["micro_batch_size"] == 3
+
+
+@pytest.mark.model
+def test_prompts_without_room_for_an_answer_are_left_out_and_counted(tiny: Path, tmp_path: Path) -> None:
+    long = {**TASKS[0], "task_id": "long", "instruction": "Say " + "ant" * 100}
+    settings = KINDS["grpo"][1] | {"max_steps": 5}  # an epoch is 4
+    result = run_kind("grpo", tmp_path / "a", tiny, settings, rows=[long, *TASKS])
+    assert (result.metrics["n_examples"], result.metrics["n_dropped"]) == (12, 1)
+    with pytest.raises(DataError, match="none of the 1 prompts leaves room for an answer: the model takes 256 tokens"):
+        run_kind("grpo", tmp_path / "b", tiny, settings, rows=[long])
+
+
 CODE = {"kind": "in_process", "fn_name": "python_tests", "params": {"tests": "assert add(1, 2) == 3"}}
 
 

@@ -10,18 +10,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evsys_hydra import registry
-from evsys_hydra.config import ExperimentConfig, KindConfig, LoraConfig
+from evsys_hydra.config import ExperimentConfig, KindConfig, LoraConfig, ModelConfig
 from evsys_hydra.errors import ConfigError
+from evsys_hydra.models import merge_adapters
 from evsys_hydra.record import ArmView
 from evsys_hydra.record.files import read_lines
-from evsys_hydra.training.distributed import launched_ranks
+from evsys_hydra.starting import _merge as merge_for_stage
+from evsys_hydra.training.distributed import _own_gpu, launched_ranks
 from evsys_hydra.training.errors import RankFailed
+from evsys_hydra.training.processes import _gpus, apart
 from evsys_hydra.training.stepping import Stepper
 
 from .killer import kill_at_disk_call
@@ -35,12 +39,13 @@ SETTINGS = {"max_steps": 10, "batch_size": 5, "save_every_steps": 3, "log_every"
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Forks of this process must not count on its OpenMP threads."""
+def computed_before() -> Iterator[None]:
+    """This process has computed with several threads, of which none is in its forks."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(4)
+    torch.randn(1 << 20).exp().sum()
     yield
     torch.set_num_threads(threads)
 
@@ -224,6 +229,16 @@ def test_the_error_of_a_rank_is_the_error_of_the_training(
     assert children() == before
 
 
+def test_adapters_are_merged_in_a_process_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    before = run_sft(tmp_path / "before", tiny, lora=LORA)
+    assert apart(os.getpid) != os.getpid()
+    merge_for_stage(ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "out", processes=2)
+    merge_adapters(ModelConfig(name=str(tiny)), Path(before.artifacts["checkpoint"]), tmp_path / "here")
+    assert weights_hash(tmp_path / "out") == weights_hash(tmp_path / "here")
+    with pytest.raises(ConfigError, match="holds no adapters"):
+        apart(merge_adapters, ModelConfig(name=str(tiny)), tiny, tmp_path / "none")
+
+
 def test_events_go_on_after_those_of_the_ranks(tiny: Path, tmp_path: Path) -> None:
     from evsys_hydra.record import ArmRecord
     from evsys_hydra.record.files import read_lines
@@ -269,10 +284,11 @@ def test_processes_that_the_launcher_started_train_together(
     def leave() -> None:
         os._exit(3)
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as thread:  # that has computed nothing
         patched.setattr(Stepper, "step", in_rank(1, 5, leave))
-        assert tasks() == [1, 3]
-    assert tasks() == [0, 0]
+        assert thread.submit(tasks).result() == [1, 3]
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(tasks).result() == [0, 0]
     assert [line["step"] for line in events(tmp_path / "arm", "resumed")] == [3]
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -287,6 +303,24 @@ def test_as_many_processes_as_the_launcher_started(monkeypatch: pytest.MonkeyPat
     assert launched_ranks(1) == launched_ranks(2) == 2
     with pytest.raises(ConfigError, match=r"model\.processes=3, but this arm was launched as 2 tasks"):
         launched_ranks(3)
+
+
+def test_a_process_that_has_used_a_gpu_says_that_its_forks_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    two = ModelConfig(name="demo", processes=2)
+    assert _gpus(two) == ["0", "1"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match=r"has used a GPU already .* hydra/launcher=isolated"):
+        _gpus(two)
+
+
+def test_a_rank_takes_the_gpu_of_its_number_where_it_sees_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert (_own_gpu(1), _own_gpu(4)) == (0, 2)
+    with pytest.raises(ConfigError, match="LOCAL_RANK=2, but this node has 2 GPUs"):
+        _own_gpu(2)
 
 
 @pytest.mark.parametrize(

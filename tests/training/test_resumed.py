@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evsys_hydra.config import LoraConfig
+from evsys_hydra.training.seeding import restore_rng_state, rng_state
 
 from ..conftest import ROOT
 from .own_samples import KINDS
@@ -86,3 +87,17 @@ def test_every_setting_is_in_the_config_file(kind: str) -> None:
     written, defaults = config.model_validate(values["algorithm"]), config.model_validate({"kind": kind, "lr": 1.0})
     changed = {key for key, value in written.model_dump().items() if value != defaults.model_dump()[key]}
     assert changed <= {"max_steps", "max_tokens", "log_every"}
+
+
+def test_of_several_gpus_only_the_one_that_is_computed_on_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a training resumes where fewer GPUs can be seen; there are none here, so torch.cuda is played."""
+    import torch
+
+    restored: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: "of the current one")
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ["of the current one", "of another"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    restore_rng_state(rng_state())
+    assert restored == ["of the current one"]

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from evsys_hydra.training.schedule import ScheduleName, multiplier, warmup_steps
+from evsys_hydra.training.schedule import ScheduleName, multiplier, steps_of, warmup_steps
 
 
 def test_warmup_is_a_share_or_a_number_of_steps() -> None:
     assert [warmup_steps(warmup, 100) for warmup in (0, 0.05, 0.001, 1, 7)] == [0, 5, 1, 1, 7]
+    assert warmup_steps(0.05, 1) == 0  # the only step trains
+
+
+def test_a_share_of_the_steps_is_the_one_on_paper() -> None:
+    assert [steps_of(share, 100) for share in (0.55, 0.551, 0.29, 1.1)] == [55, 56, 29, 110]
 
 
 @pytest.mark.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from evsys_hydra.config import DataConfig, LoraConfig, ModelConfig
+from evsys_hydra.inference.local import LocalInference
 from evsys_hydra.models import load_model
 from evsys_hydra.training.policy import Policy, frozen
 from evsys_hydra.training.rl.reference import Reference
@@ -17,9 +19,10 @@ from evsys_hydra.training.rl.sampling import joined
 from evsys_hydra.training.rows import check_data
 from evsys_hydra.training.sdft import DistillationLoss, lessons_of
 from evsys_hydra.training.sdft_config import SDFTConfig
+from evsys_hydra.training.sft import training_hash
 
 from .own_samples import DEMONSTRATED, KINDS
-from .parts import events, run_kind
+from .parts import events, make_context, run_kind, sft_config
 
 
 @pytest.mark.model
@@ -77,6 +80,18 @@ def test_the_teacher_sees_the_demonstration_and_the_student_does_not(tokenizer: 
     (lesson,) = lessons_of(rows, config, tokenizer, None)
     assert [message["content"] for message in lesson.student.messages] == ["Be {demonstration}.", "Say {prompt}."]
     assert "Say {prompt}. For example: ant" in tokenizer.decode(lesson.teacher)
+    (plain,) = lessons_of(rows, config, tokenizer, None, "plain")
+    said_plainly = "Be {demonstration}.\n\nSay {prompt}. For example: ant"
+    assert tokenizer.decode(plain.teacher, skip_special_tokens=True) == said_plainly
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("kind", ["sft", "sdft"])
+def test_how_prompts_are_rendered_decides_the_weights_where_they_are_answered(tmp_path: Path, kind: str) -> None:
+    config = {"sft": sft_config(), "sdft": SDFTConfig(lr=1)}[kind]
+    context = make_context(tmp_path, "demo", rows=DEMONSTRATED)
+    plain = replace(context, run=context.run.model_copy(update={"inference": LocalInference(prompt="plain")}))
+    assert (training_hash(config, context) != training_hash(config, plain)) == (kind == "sdft")
 
 
 @pytest.mark.model

@@ -234,6 +234,25 @@ def test_a_step_that_runs_out_of_memory_is_tried_again_in_smaller_parts(
     assert result.extras["micro_batch_size"] == 1 and result.metrics["steps"] == 6
 
 
+@pytest.mark.parametrize("where", ["optimizer", "gradients"])
+def test_no_memory_for_the_optimizer_ends_with_advice(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    import torch
+
+    from evsys_hydra.causes import cause_of
+    from evsys_hydra.training.distributed import Ranks
+
+    def no_memory(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    of, name = {"optimizer": (torch.optim.AdamW, "step"), "gradients": (Ranks, "sum_gradients")}[where]
+    monkeypatch.setattr(of, name, no_memory)
+    with pytest.raises(Exception, match=r"optimizer's moments .*2\.00 GiB.*model=lora") as caught:
+        run_sft(tmp_path / "a", tiny)
+    assert cause_of(caught.value) == "out_of_memory"
+
+
 def test_memory_for_not_even_one_example_ends_with_advice(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ written a second time.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,6 @@ from ...benchmark.worker import Outcome
 from ...record.arm import predictions_path
 from ...record.files import LineWriter, read_lines
 from .sampling import Rollout
-
-Key = tuple[Any, ...]
 
 
 class RolloutFile:
@@ -33,11 +32,9 @@ class RolloutFile:
         self._mark = mark[:16]
         self._limit = limit
         path = predictions_path(directory, "rollouts")
-        rows = list(read_lines(path))
-        if any((row.get("metadata") or {}).get("training") != self._mark for row in rows):
+        if any((row.get("metadata") or {}).get("training") != self._mark for row in read_lines(path)):
             os.replace(path, path.with_name(f"{path.name}.old"))
-            rows = []
-        self._known = {_key(row) for row in rows}
+        self._known = {_key(row) for row in read_lines(path)}
         self._writer = LineWriter(path)
 
     def write(
@@ -83,6 +80,7 @@ class RolloutFile:
         self._writer.close()
 
 
-def _key(row: dict[str, Any]) -> Key:
-    """What makes two lines the same sample: where it stands, and what it says."""
-    return row.get("step"), row.get("task_id"), row.get("sample_idx"), row.get("output"), row.get("reward")
+def _key(row: dict[str, Any]) -> bytes:
+    """What makes two lines the same sample, where it stands and what it says, as a hash: there are many of them."""
+    same = [row.get(name) for name in ("step", "task_id", "sample_idx", "output", "reward")]
+    return hashlib.blake2b(repr(same).encode(errors="surrogatepass"), digest_size=16).digest()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ...benchmark.predictions import sample_seed
 from ...errors import DataError
 from ...inference.client import Request
+from ...inference.prompts import PromptStyle, tokenize
 from ..chat import Tokens, tokens_of
 from ..policy import frozen
 from .prompts import Prompt
@@ -92,6 +93,32 @@ class Sampler:
             tokens = joined(result.prompt_ids, result.token_ids)
             rollouts.append(Rollout(place, index, tokens, result.text, result.finish_reason))
         return rollouts
+
+
+def answerable(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, style: PromptStyle, longest: int | None
+) -> list[int]:
+    """Places of the prompts that leave room for an answer.
+
+    Args:
+        longest: tokens that the model can take; None: no limit is known.
+
+    Raises:
+        DataError: the chat template fails on a prompt, or no prompt is left.
+    """
+    kept = []
+    found = tokenize([Request(list(prompt.messages)) for prompt in prompts], tokenizer, style)
+    for place, ids in enumerate(found):
+        if isinstance(ids, str):
+            raise DataError(f"prompt {prompts[place].id!r} cannot be answered in training: {ids}")
+        if longest is None or len(ids) < longest:
+            kept.append(place)
+    if not kept:
+        raise DataError(
+            f"none of the {len(prompts)} prompts leaves room for an answer: the model takes {longest} tokens, the "
+            f"shortest prompt has {min(map(len, found))}"
+        )
+    return kept
 
 
 def joined(prompt: Sequence[int], answer: Sequence[int]) -> Tokens:

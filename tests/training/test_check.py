@@ -1,0 +1,67 @@
+"""What could not be trained is refused before anything is launched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import open_dict
+
+from evsys_hydra.composed import typed_config
+from evsys_hydra.config import ExperimentConfig
+from evsys_hydra.sweep.check import Checker
+from evsys_hydra.sweep.dry import shortened
+from evsys_hydra.sweep.open import compose
+
+VAL = "{name: val, generate: {kind: demo, n: 3}, tags: [val]%s}"
+TEST = "{name: test, generate: {kind: demo, n: 3}, tags: [test]}"
+
+
+def composed(*words: str, run_every: int | None = None) -> Any:
+    entry = VAL % ("" if run_every is None else f", run_every: {run_every}")
+    _, master = compose([*words, f"benchmarks=[{entry},{TEST}]", "store=none"])
+    with open_dict(master):
+        del master["hydra"]
+    return master
+
+
+def watching(metric: str) -> str:
+    return f"+algorithm.early_stopping={{metric: {metric}}}"
+
+
+def problems(config: Any) -> str:
+    checker = Checker()
+    checker.check("arm", config)
+    return "\n".join(checker.problems)
+
+
+@pytest.mark.parametrize(
+    ("words", "run_every", "said"),
+    [
+        (
+            [watching("val.pass_rate")],
+            None,
+            "metric = 'val.pass_rate', but no benchmark is scored during training: set run_every on the benchmark "
+            "(there is val, test)",
+        ),
+        ([watching("vall.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
+        ([watching("test.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
+        (
+            ["model.dtype=float16"],
+            None,
+            "model.dtype = 'float16' cannot be trained in (its gradients underflow): ",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_said(words: list[str], run_every: int | None, said: str) -> None:
+    assert said in problems(composed(*words, run_every=run_every))
+
+
+def test_what_can_be_trained_is_not_refused() -> None:
+    assert problems(composed(watching("val.pass_rate"), run_every=7)) == ""
+    assert problems(composed("algorithm=none", "model.dtype=float16")) == ""
+
+
+def test_a_dry_run_scores_in_the_loop_too() -> None:
+    config: ExperimentConfig = typed_config(composed(run_every=100))
+    assert [entry.run_every for entry in shortened(config).metadata.benchmark] == [5, None]
