@@ -175,10 +175,13 @@ def _trained(config: ExperimentConfig, record: ArmRecord, parts: Parts, start: P
 
 def _clear(config: ExperimentConfig, record: ArmRecord, result: RunResult) -> None:
     """Remove the checkpoints of a training that is over (its result is on disk)."""
+    if "checkpoint" not in result.artifacts:
+        return
     from .training.loop_config import LoopConfig
-    from .training.saving import clear
 
-    if isinstance(config.algorithm, LoopConfig) and "checkpoint" in result.artifacts:
+    if isinstance(config.algorithm, LoopConfig):
+        from .training.saving import clear
+
         clear(config.algorithm, record.directory, Path(result.artifacts["checkpoint"]))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..report.arms import Arm, read_arms
+from ..report.evals import primary
 from ..report.tidy import mapping, tidy_experiment, tidy_run
 from ..store.pages import Outcome, Pages, Wanted
 from ..store.protocol import Record
@@ -72,7 +73,7 @@ def prediction_page(pages: Pages, run: Record, query: PredictionQuery) -> Predic
     run = tidy_run(run)
     experiment = tidy_experiment(pages.experiment(run["experiment_id"]) or {"id": run["experiment_id"]})
     evals = pages.evals([run["id"]])[run["id"]]
-    chosen = next((row for row in evals if row["id"] == query.eval), _primary(evals))
+    chosen = next((row for row in evals if row["id"] == query.eval), _first(run, evals))
     other = other_arm(pages, run, query.against)
     problems = [f"There is no other arm named {query.against}."] if query.against and other is None else []
     samples: list[Sample] = []
@@ -147,9 +148,8 @@ def _is_wanted(row: Outcome, wanted: Wanted) -> bool:
     return wanted.passed is None or passes(row.reward) == wanted.passed
 
 
-def _primary(evals: Sequence[Record]) -> Record | None:
-    after = [row for row in evals if row.get("step") is None]
-    return next(iter(after or evals), None)
+def _first(run: Record, evals: Sequence[Record]) -> Record | None:
+    return primary(evals, run["summary"].get("primary")) or (evals[-1] if evals else None)
 
 
 def _twin(evals: Sequence[Record], mine: Record) -> Record | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from ..store.protocol import Record
 from ..sweep.naming import short_keys
+from .evals import latest
 from .records import Records
 from .tidy import mapping
 
@@ -33,6 +34,10 @@ class Arm:
     swept: Mapping[str, Any]
     started: str | None = None
     """When the store heard of it (ISO 8601)."""
+    primary: str | None = None
+    """The benchmark that it is judged by."""
+    eval_errors: Mapping[str, str] = field(default_factory=dict)
+    """Evaluation -> why it could not be made."""
 
     @property
     def label(self) -> str:
@@ -151,14 +156,16 @@ def _arm(run: Record, groups: Mapping[str, str], score: float | None) -> Arm:
         score=summary["score"] if _number(summary.get("score")) else score,
         swept=mapping(run.get("swept")),
         started=run.get("created_at"),
+        primary=str(summary["primary"]) if summary.get("primary") else None,
+        eval_errors={str(name): str(text) for name, text in mapping(summary.get("eval_errors")).items()},
     )
 
 
 def _scores(evals: Mapping[str, Sequence[Record]], metric: str) -> dict[str, float]:
-    """run -> its metric by the records alone: of the evaluations after training the first that has it."""
+    """run -> its metric by the records alone: of the latest evaluations after training the first that has it."""
     found: dict[str, float] = {}
     for run, rows in evals.items():
-        for row in rows:
+        for row in latest(rows):
             metrics, prefix = mapping(row.get("metrics")), f"{row.get('benchmark')}."
             value = metrics.get(metric.removeprefix(prefix))
             if row.get("step") is None and _number(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -30,6 +30,7 @@ class HeatMap:
         columns: (value, number of tasks).
         rows: (group, a cell for each column).
         hidden: columns that are left out.
+        benchmark: what it is of, where there are several.
     """
 
     key: str
@@ -37,18 +38,23 @@ class HeatMap:
     columns: list[tuple[str, int]]
     rows: list[tuple[str, list[Cell]]]
     hidden: int
+    benchmark: str | None = None
 
 
-def heat_maps(breakdowns: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[HeatMap]:
+def heat_maps(
+    breakdowns: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, benchmark: str | None = None
+) -> list[HeatMap]:
     """A map for each breakdown key.
 
     Args:
         breakdowns: group -> the breakdowns of its seeds' evals, best group first.
         metric: the success metric; mean_reward where breakdowns do not have it.
+        benchmark: what to name them by.
     """
     measure = next((name for name in MEASURES if metric.endswith(name)), MEASURES[0])
     keys = dict.fromkeys(key for seeds in breakdowns.values() for one in seeds for key in one)
-    return [made for key in keys if (made := _map(key, breakdowns, measure)) is not None]
+    made = [_map(key, breakdowns, measure) for key in keys]
+    return [replace(found, benchmark=benchmark) for found in made if found is not None]
 
 
 def _map(key: str, breakdowns: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> HeatMap | None:

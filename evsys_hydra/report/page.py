@@ -11,6 +11,7 @@ from ..results import direction_of
 from ..store.protocol import Record
 from .arms import FALLBACK, Arm, ArmQuery, ArmTable, arm_table, read_arms, sort_keys
 from .curves import Chart, group_chart
+from .evals import primary
 from .forest import Forest, forest
 from .heatmap import HeatMap, heat_maps
 from .parallel import Parallel, parallel
@@ -184,17 +185,23 @@ def _ranking(record: Record, arms: Sequence[Arm], metric: str | None, minimize: 
 
 
 def _heat(records: Records, arms: Sequence[Arm], order: Sequence[str], metric: str) -> list[HeatMap]:
-    """Of the highest groups and the references, the breakdowns of their primary evaluations."""
+    """Of the highest groups and the references, the breakdowns on the benchmark that the arms are judged by."""
     first = set(order[:HEAT_GROUPS])
     chosen = [arm for arm in arms if arm.group in first or arm.role != "arm"]
     evals = records.evals([arm.id for arm in chosen])
     places = {group: place for place, group in enumerate(order)}
+    ordered = sorted(chosen, key=lambda arm: places.get(arm.group, len(places)))
+    known = {str(row["benchmark"]) for rows in evals.values() for row in rows}
+    named = next((name for name in sorted(known, key=len, reverse=True) if metric.startswith(f"{name}.")), None)
+    judged_by = named or next((arm.primary for arm in ordered if arm.primary), None)
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for arm in sorted(chosen, key=lambda arm: places.get(arm.group, len(places))):
-        rows = [row for row in evals.get(arm.id, []) if row.get("step") is None and mapping(row.get("breakdowns"))]
-        if rows:
-            found.setdefault(arm.group, []).append(rows[0]["breakdowns"])
-    return heat_maps(found, metric)
+    for arm in ordered:
+        row = primary(evals.get(arm.id, []), judged_by)
+        if row is None or (judged_by is not None and row["benchmark"] != judged_by):
+            continue
+        if mapping(row.get("breakdowns")):
+            found.setdefault(arm.group, []).append(row["breakdowns"])
+    return heat_maps(found, metric, judged_by if len(known) > 1 else None)
 
 
 def _curve_names(records: Records, groups: Mapping[str, Sequence[Arm]]) -> list[tuple[str, str]]:

@@ -80,6 +80,7 @@ def outcome_fields(view: ArmView, state: str, secrets: list[str], metric: str | 
     summary = {
         "score": result.score(metric) if metric and state == "completed" else None,
         "primary": result.primary.name if result.primary else None,
+        "eval_errors": _eval_errors(result, secrets),
         "metrics": view.result.get("metrics"),
         "train_seconds": view.result.get("train_seconds"),
         "eval_seconds": view.result.get("eval_seconds"),
@@ -125,6 +126,12 @@ def _result(view: ArmView) -> ArmResult:
     result = ArmResult(view.name, None, view.state, dict(view.result.get("metrics") or {}), evals=[*latest.values()])
     result.eval_metrics = result.primary.metrics if result.primary else {}
     return result
+
+
+def _eval_errors(result: ArmResult, secrets: list[str]) -> dict[str, Any] | None:
+    """Benchmark -> why it could not be scored after training; None if all could."""
+    failed = [row for row in result.evals if row.step is None and row.error]
+    return {row.model or row.name: masked(row.error, secrets) for row in failed} or None
 
 
 def metric_point(event: Mapping[str, Any]) -> MetricPoint | None:
