@@ -26,7 +26,7 @@ from .protocol import ArmFacts, Point, TrackedRun, Tracker, Value
 BATCH = 500
 LONGEST_TEXT = 500
 FAILING_S = 30.0
-"""Longest time of a pass that may go into arms which fail, in seconds: a refusal is quick, a server that is down slow."""
+"""Longest time of a pass that may go into arms that fail, in seconds: a refusal is quick, a dead server is slow."""
 Ended = Literal["completed", "failed"]
 
 
