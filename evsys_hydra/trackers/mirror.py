@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
-from ..errors import StoreError
 from ..record import ArmView, ExperimentRecord
 from ..store.sync.cursor import Cursor, folder, locked
 from ..store.sync.fields import masked as masked_by
@@ -26,6 +25,8 @@ from .protocol import ArmFacts, Point, TrackedRun, Tracker, Value
 
 BATCH = 500
 LONGEST_TEXT = 500
+FAILING_S = 30.0
+"""Longest time of a pass that may go into arms that fail, in seconds: a refusal is quick, a dead server is slow."""
 Ended = Literal["completed", "failed"]
 
 
@@ -63,23 +64,34 @@ class Mirror:
         self._cursors: dict[str, TrackerCursor] = {}
         self._runs: dict[str, TrackedRun] = {}
 
-    def send(self, *, live: bool, deadline: float = math.inf) -> None:
+    def send(self, *, live: bool) -> None:
         """Everything that is there now.
 
         Args:
             live: the sweep goes on: an arm is what it said last, even if its process cannot be seen from here.
-            deadline: on the monotonic clock; what is left then waits.
 
         Raises:
-            Whatever the tracker raises; what it did not take is sent by the next call.
+            Whatever the tracker raised first, after the other arms had their turn; what it did not take is sent by the
+            next call.
         """
+        failed: Exception | None = None
+        patience = FAILING_S
         record = ExperimentRecord.load(self.directory)
         with locked(self.where):
             (self.where / "arms").mkdir(exist_ok=True)
             for name in record.arm_names:
-                if time.monotonic() > deadline:
-                    raise StoreError("the time for sending was over")
-                self._send_arm(record, record.arm_directory(name), live)
+                started = time.monotonic()
+                try:
+                    self._send_arm(record, record.arm_directory(name), live)
+                except Exception as error:  # a tracker may refuse one arm: that must not keep the others out
+                    self._runs.pop(name, None)
+                    self._cursors.pop(name, None)  # the one on disk knows what was taken
+                    failed = failed or error
+                    patience -= time.monotonic() - started
+                    if patience < 0:  # it is down, and would use up its retries for each arm
+                        break
+        if failed is not None:
+            raise failed
 
     def _send_arm(self, record: ExperimentRecord, arm: Path, live: bool) -> None:
         cursor = self._cursor(arm)
@@ -103,30 +115,25 @@ class Mirror:
 
     def _points(self, record: ExperimentRecord, view: ArmView, cursor: TrackerCursor) -> None:
         batch: list[Point] = []
-        for point, end in points_from(view.directory, cursor.offset, max(cursor.steps.values(), default=0)):
-            values = {name: value for name, value in point.values.items() if point.step > cursor.steps.get(name, -1)}
+        steps = dict(cursor.steps)  # the cursor's own are of what was taken: it is saved when a run is opened
+        for point, end in points_from(view.directory, cursor.offset, max(steps.values(), default=0)):
+            values = {name: value for name, value in point.values.items() if point.step > steps.get(name, -1)}
             if values:
                 batch.append(Point(point.step, values, point.time))
-                cursor.steps.update(dict.fromkeys(values, point.step))
+                steps.update(dict.fromkeys(values, point.step))
             if len(batch) >= BATCH:
-                self._log(record, view, cursor, batch, end)
+                self._run(record, view, cursor).log(batch)
+                self._taken(cursor, batch, steps, end)
                 batch = []
             elif not batch:
                 cursor.offset = end
         if batch:
-            self._log(record, view, cursor, batch, end)
-
-    def _log(
-        self, record: ExperimentRecord, view: ArmView, cursor: TrackerCursor, batch: list[Point], end: int
-    ) -> None:
-        try:
             self._run(record, view, cursor).log(batch)
-        except BaseException:
-            self._runs.pop(view.directory.name, None)
-            self._cursors.pop(view.directory.name, None)  # the one on disk knows what was taken
-            raise
+            self._taken(cursor, batch, steps, end)
+
+    def _taken(self, cursor: TrackerCursor, batch: list[Point], steps: dict[str, int], end: int) -> None:
         self.sent += len(batch)
-        cursor.offset = end
+        cursor.offset, cursor.steps = end, dict(steps)
         cursor.save()
 
     def _run(self, record: ExperimentRecord, view: ArmView, cursor: TrackerCursor) -> TrackedRun:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,38 +186,65 @@ class Memory:
     """A tracker that keeps what it is told, and fails when it is told to."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.points: list[tuple[str, Point]] = []
         self.ends: list[tuple[str, Any]] = []
         self.facts: dict[str, ArmFacts] = {}
         self.fail = 0
+        self.refused = ""
 
-    def open(self, arm: ArmFacts, known: str | None) -> Memory:
+    def open(self, arm: ArmFacts, known: str | None) -> MemoryRun:
+        if arm.name == self.refused:
+            raise ValueError("not this one")
         self.facts[arm.name] = arm
-        self.id = arm.id
-        return self
+        return MemoryRun(self, arm)
 
-    def log(self, points: list[Point]) -> None:
-        self.fail -= 1
-        if self.fail == 0:
+
+class MemoryRun:
+    """One of its arms."""
+
+    def __init__(self, memory: Memory, arm: ArmFacts) -> None:
+        self.memory, self.id, self.name = memory, arm.id, arm.name
+
+    def log(self, points: Sequence[Point]) -> None:
+        self.memory.fail -= 1
+        if self.memory.fail == 0:
             raise ConnectionError("the server went away")
-        self.points += points
+        self.memory.points += [(self.name, point) for point in points]
 
     def end(self, state: str, facts: Any) -> None:
-        self.ends.append((state, facts))
+        self.memory.ends.append((state, facts))
 
 
-def test_what_was_not_taken_is_sent_again_and_only_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", [1, 2])
+def test_what_was_not_taken_is_sent_again_and_only_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
     monkeypatch.setattr("evsys_hydra.trackers.mirror.BATCH", 2)
     tracked(tmp_path / "exp", {})
     memory = Memory()
-    memory.fail = 2
+    memory.fail = which
     with pytest.raises(ConnectionError):
         Mirror(tmp_path / "exp", "memory", memory).send(live=False)
     mirror = Mirror(tmp_path / "exp", "memory", memory)
     mirror.send(live=False)
     mirror.send(live=False)
-    assert [point.step for point in memory.points if "train/loss" in point.values] == [1, 2, 3, 4, 5] * 2
-    assert [(state, facts["state"]) for state, facts in memory.ends] == [("completed",) * 2, ("failed",) * 2]
+    for name in ("a", "b"):
+        steps = [point.step for arm, point in memory.points if arm == name and "train/loss" in point.values]
+        assert steps == [1, 2, 3, 4, 5]
+    assert sorted((state, facts["state"]) for state, facts in memory.ends) == [("completed",) * 2, ("failed",) * 2]
+
+
+def test_an_arm_that_is_refused_keeps_no_other_out(tmp_path: Path) -> None:
+    tracked(tmp_path / "exp", {})
+    memory = Memory()
+    memory.refused = "a"
+    mirror = Mirror(tmp_path / "exp", "memory", memory)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not this one"):
+            mirror.send(live=False)
+    steps = [point.step for arm, point in memory.points if arm == "b" and "train/loss" in point.values]
+    assert steps == [1, 2, 3, 4, 5]
+    assert [state for state, _ in memory.ends] == ["failed"]
 
 
 def test_steps_that_are_recorded_again_are_not_sent_again(tmp_path: Path) -> None:
@@ -229,7 +257,7 @@ def test_steps_that_are_recorded_again_are_not_sent_again(tmp_path: Path) -> Non
     arm.metrics(3, {"loss": 1.0}, split="val")
     arm.metrics(4, {"loss": float("nan")})
     mirror.send(live=True)
-    steps = [(point.step, sorted(point.values)) for point in memory.points]
+    steps = [(point.step, sorted(point.values)) for _, point in memory.points]
     assert steps == [(1, ["train/loss"]), (2, ["train/loss"]), (3, ["train/loss"]), (3, ["val/loss"])]
 
 
