@@ -24,7 +24,7 @@ from ..record.files import to_json
 from ..store.errors import BadRequest, NotAllowed, UnknownId, Unreachable
 from ..store.pages import pages_of
 from ..store.sqlite.store import SqlStore
-from ..store.wire import PATH
+from ..store.wire import ONCE, PATH
 from .guard import Guard
 from .keys import Keys, Member, member_of
 from .open import LOOPBACK
@@ -64,7 +64,7 @@ def create_app(store: SqlStore, keys: Keys | None = None, *, max_body: int = MAX
         if body is None:
             return _error(413, f"a request may have {max_body} bytes")
         try:
-            result = await run_in_threadpool(_perform, offered, body, member)
+            result = await run_in_threadpool(_perform, offered, body, member, request.headers.get(ONCE))
         except StoreError as error:
             status = next(code for kind, code in STATUS_OF if isinstance(error, kind))
             if status >= 500:
@@ -80,23 +80,36 @@ def create_app(store: SqlStore, keys: Keys | None = None, *, max_body: int = MAX
     )
 
 
-def _perform(offered: Offered, body: bytes, member: Member) -> Any:
+def _perform(offered: Offered, body: bytes, member: Member, once: str | None) -> Any:
     envelope = _parsed(body)
     if not isinstance(envelope, dict):
         raise BadRequest("the body must be a JSON object with op and args")
-    return offered.perform(envelope.get("op"), envelope.get("args", {}), member)
+    return offered.perform(envelope.get("op"), envelope.get("args", {}), member, once)
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON, also as Python writes it: NaN and infinities read as null."""
+    """JSON, also as Python writes it: NaN and infinities read as null, halves of a pair of surrogates as U+FFFD."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(body, parse_constant=lambda _: None)
+        return _whole(json.loads(body, parse_constant=lambda _: None, parse_int=_number))
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
+
+
+def _number(digits: str) -> int | float:
+    """An integer of 64 bits, else a float: as orjson reads them."""
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
 async def _body(request: Request, max_body: int) -> bytes | None:

@@ -57,6 +57,8 @@ def tidy_experiment(record: Record) -> Record:
 def tidy_run(run: Record) -> Record:
     """A run with its free fields in their proper shape."""
     free = {key: mapping(run.get(key)) for key in ("summary", "swept", "run_config")}
+    if not isinstance(free["summary"].get("log"), list):
+        free["summary"] = {key: value for key, value in free["summary"].items() if key != "log"}
     return {**run, **free, "error_message": str(run.get("error_message") or "")}
 
 

@@ -143,6 +143,7 @@ class GatewayStore(Operations):
     def _make(self, op: str, args: dict[str, Any]) -> Any:
         """An operation that must not be done twice: after an unclear failure, look before repeating."""
         patience = _Patience(self._budget_s, self.deadline)
+        once = uuid4().hex  # for a server that is still at it when we look
         unclear: Unclear | None = None
         while True:
             try:
@@ -153,7 +154,7 @@ class GatewayStore(Operations):
                     if found is not None:
                         return found
                     unclear = None
-                return self._wire.post(op, args, patience.left())
+                return self._wire.post(op, args, patience.left(), once=once)
             except Unclear as error:
                 unclear = unclear or error
                 if not can_recall(op):

@@ -19,6 +19,7 @@ from ..record.files import to_json
 from .errors import BadRequest, NotAllowed, Unclear, UnknownId, Unreachable
 
 PATH = "/api/dashboard/api/sdk/data/"
+ONCE = "Idempotency-Key"
 CLIP = 300
 WRONG_KEY = "EVSYS_API_KEY is not a key of that dashboard; its owner makes one: evsys-hydra dashboard keys create NAME"
 MAX_ANSWER = 256 * 2**20
@@ -63,11 +64,12 @@ class Wire:
     def __repr__(self) -> str:
         return f"Wire({self.shown!r})"
 
-    def post(self, op: str, args: dict[str, Any], timeout_s: float | None = None) -> Any:
+    def post(self, op: str, args: dict[str, Any], timeout_s: float | None = None, *, once: str | None = None) -> Any:
         """The result of one operation, asked for once.
 
         Args:
             timeout_s: longest time in all, in seconds, answer included; None: the pool's.
+            once: names what is made, the same in each try; a server that knows Idempotency-Key makes it once.
 
         Raises:
             StoreError: a subclass that says whether repeating is safe.
@@ -75,8 +77,10 @@ class Wire:
         limit = min(timeout_s or self._timeout_s, self._timeout_s)
         deadline = time.monotonic() + limit
         body = to_json({"op": op, "args": args})
+        headers = {ONCE: once} if once is not None else {}
+        timeout = httpx.Timeout(limit)
         try:
-            with self._client.stream("POST", self.url, content=body, timeout=httpx.Timeout(limit)) as response:
+            with self._client.stream("POST", self.url, content=body, headers=headers, timeout=timeout) as response:
                 answer = b""
                 for chunk in response.iter_bytes():
                     answer += chunk

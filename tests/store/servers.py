@@ -50,6 +50,7 @@ class Misbehaving:
         self.app, self.plan = app, plan
         self.ops: list[str] = []
         self.hang_s = 30.0
+        self.slow_s = 1.2
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -63,6 +64,8 @@ class Misbehaving:
         self.ops.append(op)
         if way in ("500", "429", "503", "hang", "wrong json", "not json", "404", "422"):
             return await self._instead(way, send)
+        if way == "slow":
+            await asyncio.sleep(self.slow_s)
         answer: list[Any] = []
 
         async def again() -> Any:
@@ -72,7 +75,7 @@ class Misbehaving:
             answer.append(message)
 
         await self.app(scope, again, keep)
-        if way == "ok":
+        if way in ("ok", "slow"):
             for message in answer:
                 await send(message)
         elif way == "done, 500":

@@ -49,6 +49,22 @@ def test_each_operation_fails_once(tmp_path: Path, local: LocalStore, expected: 
     assert contents(local) == expected
 
 
+def test_a_slow_server_doubles_nothing(tmp_path: Path, local: LocalStore) -> None:
+    """It is still at a request that the client gave up, looked for in vain, and sent again."""
+    making.sweep(tmp_path / "exp", steps=2, tasks=1)
+    slow = ("create_experiment", "create_run", "create_eval", "add_checkpoint", "add_prediction")
+    server = Misbehaving(create_app(local), lambda op, before: "slow" if before == 0 and op in slow else "ok")
+    with serving(server) as url:
+        report = sync(tmp_path / "exp", GatewayStore(url, "key", timeout_s=0.5, budget_s=40))
+        time.sleep(server.slow_s)  # until the server has done all that it was asked
+    assert (report.error, report.waiting) == (None, 0)
+    assert [server.ops.count(op) >= 2 for op in slow] == [True] * len(slow)
+    expected = LocalStore(tmp_path / "reference.db")
+    sync(tmp_path / "exp", expected)
+    assert contents(local) == contents(expected)
+    assert len(local.list_experiments()) == 1 and len(local.list_runs()) == 3
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_any_mixture_of_failures(tmp_path: Path, local: LocalStore, expected: dict[str, Any], seed: int) -> None:
     """A third of all calls fails in some way; syncing until nothing waits gives every record exactly once."""

@@ -157,6 +157,26 @@ def test_numbers_that_json_does_not_have(local: LocalStore) -> None:
     assert local.get_metrics(run)[0]["value"] is None
 
 
+def test_json_that_cannot_be_stored_is_no_fault_of_the_servers(local: LocalStore) -> None:
+    experiment = local.create_experiment("e")["id"]
+    run = local.create_run(experiment)["id"]
+    deep = "[" * 300 + "]" * 300
+    half = chr(92) + "ud83d"  # what a cut emoji is written as
+    with serving(create_app(local)) as url, httpx.Client(base_url=url) as client:
+        for status, op, args in (
+            (200, "add_prediction", f'{{"run_id": "{run}", "kind": "eval", "metadata": {{"note": "cut {half}"}}}}'),
+            (200, "update_run", f'{{"run_id": "{run}", "patch": {{"summary": {{"x": NaN, "n": {2**70}}}}}}}'),
+            (422, "update_run", f'{{"run_id": "{run}", "patch": {{"summary": {deep}}}}}'),
+            (422, "create_experiment", '{"experiment_name": "e", "project_id": ["p"]}'),
+            (200, "update_run", f'{{"run_id": "{run}", "patch": {{"summary": {{"log": 5}}}}}}'),
+        ):
+            body = f'{{"op": "{op}", "args": {args}}}'
+            answer = client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == status, (op, args[:60], answer.text)
+        assert client.get(f"/arms/{run}").status_code == 200
+    assert local.list_predictions(run)[0]["metadata"]["note"] == "cut \N{REPLACEMENT CHARACTER}"
+
+
 def test_keys(local: LocalStore) -> None:
     everything, mine = new_key(), new_key()
     ours, theirs = (local.create_project(name)["id"] for name in ("ours", "theirs"))
@@ -178,10 +198,13 @@ def test_keys(local: LocalStore) -> None:
         assert (status, made["project_id"]) == (200, ours)
         assert [row["id"] for row in ask(mine, "list_experiments")[1]] == [made["id"]]
         run = ask(mine, "create_run", experiment_id=made["id"])[1]["id"]
+        odd = ask(everything, "create_experiment", experiment_name="o", project_id=theirs, run_id="nothing")[1]["id"]
         assert ask(mine, "log_metric", run_id=run, step=1, name="x", value=1.0)[0] == 200
         for op, args in (
             ("list_experiments", {"project_id": theirs}),
             ("get_experiment", {"experiment_id": foreign}),
+            ("get_experiment", {"experiment_id": odd}),
+            ("delete_experiment", {"experiment_id": odd}),
             ("delete_experiment", {"experiment_id": foreign}),
             ("update_run", {"run_id": foreign_run, "patch": {}}),
             ("log_metric", {"run_id": foreign_run, "step": 1, "name": "x", "value": 1.0}),

@@ -22,6 +22,8 @@ OWNED = {
     "eval_id": EVALS,
     "project_goal_id": GOALS,
 }
+PARENT = {GROUPS: "experiment_id", RUNS: "experiment_id", CHECKPOINTS: "run_id", EVALS: "run_id"}
+"""Whose project a record is in; the others say it themselves. Free fields of a record say nothing."""
 
 
 class SqlStore(Projects, Experiments, Datasets, Outcomes):
@@ -53,10 +55,10 @@ class SqlStore(Projects, Experiments, Datasets, Outcomes):
         """Whether `id` is known as what `key` ("run_id", "group_id", ...) says, and the project it belongs to."""
         table = OWNED.get(key)
         record = self.db.get(table, id) if table else None
-        if record is None:
+        if table is None or record is None:
             return False, None
-        parent = next((name for name in ("run_id", "experiment_id") if name != key and record.get(name)), None)
-        return self.project_of(parent, record[parent]) if parent else (True, record.get("project_id"))
+        parent = PARENT.get(table)
+        return True, self.project_of(parent, record[parent])[1] if parent else record.get("project_id")
 
     def close(self) -> None:
         """Close the database."""
