@@ -55,11 +55,12 @@ class SubmititLocalLauncher(ArmsLauncher, LocalLauncher):
                     for directory in chain:
                         self._unheard(directory)
                 watch.look()
-        for chain, job in waiting.items():
-            self._cancel(chain, job)
         until = time.monotonic() + GRACE_S
-        while time.monotonic() < until and any(is_running(directory) for chain in waiting for directory in chain):
+        while waiting and time.monotonic() < until:
+            for chain, job in waiting.items():
+                self._cancel(chain, job)
             time.sleep(POLL_S)
+            waiting = {chain: job for chain, job in waiting.items() if not job.done()}
 
     def _unheard(self, directory: Path) -> None:
         arm = ArmView(directory)
@@ -71,10 +72,11 @@ class SubmititLocalLauncher(ArmsLauncher, LocalLauncher):
 
     @staticmethod
     def _cancel(chain: Sequence[Path], job: Any) -> None:
-        job.cancel()
+        """To be repeated until the job has ended: submitit forgets a signal that comes while the job is starting."""
+        job.cancel(check=False)
         for directory in chain:
             arm = ArmView(directory)
             if is_running(directory):
                 end_arm(arm, "the sweep was interrupted while this arm ran")
-            elif arm.state != "completed":
+            elif arm.state == "pending":
                 write_exit(directory, "cancelled", "Cancelled: the sweep was interrupted before this arm ran")
