@@ -23,7 +23,6 @@ from .record import ArmRecord, ArmView
 from .record.files import read_json, write_json
 from .registry import load_plugins
 from .results import EvalResult, RunResult
-from .secrets import referenced, scrub
 
 if TYPE_CHECKING:
     from .benchmark import Benchmark, BenchmarkScore
@@ -81,20 +80,12 @@ def run_arm(directory: Path, record: ArmRecord | None = None) -> int:
 def fail(record: ArmRecord, error: BaseException) -> None:
     """Write down why an arm failed; a record that cannot be written is said on stderr."""
     text = str(error) if isinstance(error, ArmFailed) else describe(error)
-    secrets = referenced(_text_of(record.directory / "config.yaml"))
-    details = scrub("".join(traceback.format_exception(error)), secrets)
+    details = record.scrub("".join(traceback.format_exception(error)))
     print(details, flush=True)
     try:
-        record.fail(cause_of(error), scrub(text, secrets), details)
+        record.fail(cause_of(error), record.scrub(text), details)
     except OSError as problem:
         print(f"The record of {record.directory} could not be written: {problem}", flush=True)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def live(config: ExperimentConfig, record: ArmRecord, parts: Parts | None = None) -> float | None:
@@ -249,8 +240,9 @@ def _evaluate(config: ExperimentConfig, result: RunResult, record: ArmRecord, pa
     try:
         client = open_client(config, result, record, parts)
     except Exception as error:
-        traceback.print_exc()
-        evals = [EvalResult(name_of(entry), entry.id, tags=entry.tags, error=describe(error)) for entry in entries]
+        print(record.scrub(traceback.format_exc()), flush=True)
+        why = record.scrub(describe(error))
+        evals = [EvalResult(name_of(entry), entry.id, tags=entry.tags, error=why) for entry in entries]
     else:
         identity = identity_of(result)
         evals = [
@@ -331,13 +323,12 @@ def evaluate_one(
             seed=config.seed,
             predictions=record.predictions_path(name, step),
             identity=identity,
-            verifier_timeout=entry.verifier_timeout,
             on_progress=on_progress or (lambda done, total: record.progress(f"eval {name}", done, total)),
             rounds=rounds,
         )
     except Exception as error:
-        traceback.print_exc()
-        return EvalResult(name, entry.id, step=step, tags=entry.tags, error=describe(error))
+        print(record.scrub(traceback.format_exc()), flush=True)
+        return EvalResult(name, entry.id, step=step, tags=entry.tags, error=record.scrub(describe(error)))
     return EvalResult(
         name=name,
         benchmark_id=entry.id,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from .arm import evaluate_one, identity_of, open_client, trained
 from .causes import describe
 from .composed import load_plain, typed_config
-from .config import ExperimentConfig
+from .config import BenchmarkConfig, ExperimentConfig
 from .errors import ConfigError, EvsysError, RecordError
 from .evaluate_benchmarks import Chosen, check_words, chosen, inference
 from .problems import describe_validation
@@ -239,8 +239,9 @@ def _failed(evaluation: Evaluation, record: ArmRecord, error: str) -> list[Evalu
 
 def _score(evaluation: Evaluation, one: Chosen, client: Any, record: ArmRecord, tell: Tell | None) -> Evaluated:
     arm, step = evaluation.arm, evaluation.step
-    entry = one.entry.model_copy(update={"name": _free_name(evaluation, one, record), "adaptive": False})
-    name = str(entry.name)
+    name = _free_name(evaluation, one, record)
+    earlier = _earlier(arm, name, step)
+    entry = one.entry.model_copy(update={"name": name, "adaptive": False, **_asked_before(one.entry, earlier)})
 
     def progress(done: int, total: int) -> None:
         if tell is not None:
@@ -256,15 +257,21 @@ def _score(evaluation: Evaluation, one: Chosen, client: Any, record: ArmRecord, 
         step=step,
         on_progress=progress,
     )
-    earlier = _earlier(arm, name, step)
-    if earlier is not None and row.error is None:  # of the same samples: a metric asked for before stays
-        row.metrics = {**earlier.metrics, **row.metrics}
-        row.breakdowns = {**earlier.breakdowns, **row.breakdowns}
     said = earlier is not None and (earlier.metrics, earlier.breakdowns) == (row.metrics, row.breakdowns)
     added = row.error is None and not said
     if added:
         record.event("eval", **asdict(row), settings=entry.model_dump(mode="json"))
     return Evaluated(arm.name, row, record.predictions_path(name, step), added)
+
+
+def _asked_before(entry: BenchmarkConfig, earlier: EvalResult | None) -> dict[str, list[str]]:
+    """Metrics and breakdowns of the same samples that were asked for before: they stay, computed from them anew."""
+    if earlier is None:
+        return {}
+    return {
+        "metrics": list(dict.fromkeys([*entry.metrics, *earlier.metrics])),
+        "breakdown_keys": list(dict.fromkeys([*entry.breakdown_keys, *earlier.breakdowns])),
+    }
 
 
 def _free_name(evaluation: Evaluation, one: Chosen, record: ArmRecord) -> str:

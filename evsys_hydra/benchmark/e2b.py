@@ -31,7 +31,7 @@ def job_of(verifier: E2B, output: str) -> Job:
 
 
 def run_test_sh(output: str, expected: Any, params: dict[str, Any]) -> Outcome:
-    """Run test.sh; exit status 0 is 1 and any other 0, unless its last line is `reward: <number in [0, 1]>`."""
+    """Run test.sh; exit status 0 is 1, or what its last line `reward: <number in [0, 1]>` says; any other is 0."""
     files = {
         "answer.txt": output,
         "answer.py": code_in(output),
@@ -41,7 +41,7 @@ def run_test_sh(output: str, expected: Any, params: dict[str, Any]) -> Outcome:
     ran = run(f"import os\nos.execv({BASH!r}, ['bash', '/tests/test.sh'])", files)
     reward = float(ran.passed)
     last = ran.output.strip().rpartition("\n")[2]
-    if ran.stopped is None and (given := _REWARD.fullmatch(last.strip())):
+    if ran.passed and (given := _REWARD.fullmatch(last.strip())):
         reward = float(given[1])
     return Outcome(reward, None, {} if reward == 1 else said(ran))
 

@@ -29,6 +29,8 @@ class EvalRecorder(Protocol):
 
     def predictions_path(self, eval_name: str, step: int | None = None) -> Path: ...
 
+    def scrub(self, text: str) -> str: ...
+
 
 class InLoop:
     """One benchmark that scores the live model; see `in_loop_eval`."""
@@ -56,8 +58,9 @@ class InLoop:
         try:
             self._score(model, tokenizer, row)
         except Exception as error:
-            traceback.print_exc()
-            row.error = describe(error)
+            hide = self._record.scrub if self._record is not None else str
+            print(hide(traceback.format_exc()), flush=True)
+            row.error = hide(describe(error))
         if self._record is not None:
             self._record.event("eval", **asdict(row))
         return {f"{name}.{metric}": value for metric, value in row.metrics.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -89,8 +91,9 @@ class VerifierProcess:
             raise
 
     def kill(self) -> None:
-        """End the process at once."""
-        self._process.kill()
+        """End the process, and what it has started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
 

@@ -29,7 +29,6 @@ from .tasks import Benchmark
 from .verification import Checked, job_of, limits_of, setup_of, unusable
 from .worker import Outcome
 
-VERIFIER_TIMEOUT_S = 10.0
 PROGRESS_EVERY_S = 1.0
 OnProgress = Callable[[int, int], None]
 
@@ -67,7 +66,7 @@ def score(
     identity: str | None = None,
     resume: bool = True,
     judge: JudgeFactory | None = None,
-    verifier_timeout: float = VERIFIER_TIMEOUT_S,
+    verifier_timeout: float | None = None,
     rounds: Rounds | None = None,
 ) -> BenchmarkScore:
     """Score a client on a benchmark.
@@ -79,7 +78,7 @@ def score(
         identity: what is scored, for resuming; None: the client's own `identity`, if it has one.
         resume: False: what is in the file does not count.
         judge: opens the client of a judge model; None: by the environment (see judge.py).
-        verifier_timeout: seconds one verification may take.
+        verifier_timeout: seconds one verification may take; None: the entry's.
         rounds: scores the tasks in its order, round by round, and no further than it says; None: all at once.
 
     Returns:
@@ -104,7 +103,7 @@ def score(
         missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
         if missing:
             local = any(isinstance(task.verifier, Checked) for task in tasks)
-            pool = pool_for(setup_of(tasks, verifier_timeout, allowed)) if local else None
+            pool = pool_for(setup_of(tasks, verifier_timeout or entry.verifier_timeout, allowed)) if local else None
             asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
             scorer = _Scorer(missing, file, pool, Judges(asked, judge), on_progress, len(every), len(rows))
             rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))

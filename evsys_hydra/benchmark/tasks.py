@@ -117,6 +117,7 @@ class Benchmark:
         num_samples: int = 1,
         metrics: Sequence[str] = (),
         chat_template: ChatTemplate | None = None,
+        verifier_timeout: float = 10.0,
         sandbox: Literal["bubblewrap"] | None = None,
         sandbox_limits: SandboxLimits | None = None,
         seed: int = 0,
@@ -127,6 +128,7 @@ class Benchmark:
         Args:
             client: answers requests in bulk, or one prompt at a time.
             metrics: more than the default ones: `pass@k`, `pass^k`, registered ones.
+            verifier_timeout: seconds one verification may take.
             sandbox: allows verifiers that run the answers' code, in a sandbox; None: they are refused.
             sandbox_limits: what one sandboxed program may use; None: the default ones.
             seed: drives sampling, each sample by its own seed.
@@ -149,6 +151,7 @@ class Benchmark:
             num_samples=num_samples,
             metrics=list(metrics),
             chat_template=chat_template or ChatTemplate(),
+            verifier_timeout=verifier_timeout,
             sandbox=sandbox,
             sandbox_limits=sandbox_limits or SandboxLimits(),
         )

@@ -89,7 +89,7 @@ def _folded(text: Any, params: Params) -> str:
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text)
+    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
     if not found:
         return None
     number, _, divisor = found[-1].replace(",", "").partition("/")

@@ -28,6 +28,9 @@ from .api_protocol import Answer, Refused, Retry, body_of, path_of, read_answer
 from .client import Request, Result
 
 OnResult = Callable[[int, Result], None]
+REFUSALS = 3
+"""So many refusals before any answer mean that there will be none; a single one may be about its prompt alone."""
+MAX_SHOWN = 400
 DEFAULT_URL = "https://api.openai.com/v1"
 
 
@@ -110,6 +113,7 @@ class ApiClient:
         self._cache = ResponseCache(Path(config.cache), self.identity) if config.cache is not None else None
         self._fatal: str | None = None
         self._has_answered = False
+        self._refused_at_first = 0
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -168,7 +172,9 @@ class ApiClient:
                 return self._result(body, answer, time.monotonic() - asked, attempt)
             except Refused as refused:
                 why = self._clean(str(refused))
-                if refused.for_all or (refused.at_first and not self._has_answered):
+                self._refused_at_first += refused.at_first
+                hopeless = not self._has_answered and self._refused_at_first >= REFUSALS
+                if refused.for_all or (refused.at_first and hopeless):
                     self._fatal = why
                 break
             except Retry as retry:
@@ -210,7 +216,8 @@ class ApiClient:
         return result
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        text = text.replace(self._key, "***") if self._key else text
+        return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _key(config: ApiInference) -> str | None:

@@ -13,7 +13,9 @@ import httpx
 from .client import FinishReason, Request
 
 Endpoint = Literal["chat", "completions"]
-MAX_SHOWN = 300
+MAX_READ = 10_000
+"""Characters of a body that an error may tell; who shows it takes the key out first, and cuts it then."""
+NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 REFUSED_FOR_ALL = (401, 402)
 """No key, no money: no other request would fare better."""
 REFUSED_AT_FIRST = (403, 404)
@@ -82,13 +84,15 @@ def read_answer(response: httpx.Response) -> Answer:
     status = response.status_code
     if status != 200:
         why = f"HTTP {status}: {_reason(response)}"
+        if status == 429 and _code(response) in NO_MONEY:  # said like a rate limit, but no waiting heals it
+            raise Refused(why, for_all=True)
         if status in (408, 429) or status >= 500:
             raise Retry(why, _retry_after(response), slow_down=status == 429)
         raise Refused(why, for_all=status in REFUSED_FOR_ALL, at_first=status in REFUSED_AT_FIRST)
     try:
         return _read(response.json())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise Retry(f"unreadable answer ({type(error).__name__}: {error}): {response.text[:MAX_SHOWN]!r}") from error
+        raise Retry(f"unreadable answer ({type(error).__name__}: {error}): {response.text[:MAX_READ]!r}") from error
 
 
 def _read(value: Any) -> Answer:
@@ -120,7 +124,15 @@ def _reason(response: httpx.Response) -> str:
         text = error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
         text = response.text
-    return _unicode(" ".join(str(text).split())[:MAX_SHOWN])
+    return _unicode(" ".join(str(text).split())[:MAX_READ])
+
+
+def _code(response: httpx.Response) -> str | None:
+    try:
+        error = response.json()["error"]
+        return str(error.get("code") or error.get("type"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _unicode(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cache import can_join, joined, with_prefix
+from .cache import can_join, joined, keep_rows, with_prefix
 from .rows import Prefix, Row
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Batch:
         elif len(going_on) < KEEP_SHARE * len(self.rows):
             kept = torch.tensor(going_on, device=self._device)
             self._ids, self._positions, self._mask = self._ids[kept], self._positions[kept], self._mask[kept]
-            self._cache.batch_select_indices(kept)
+            keep_rows(self._cache, kept)
             self.rows = [self.rows[place] for place in going_on]
 
     def _read(self) -> torch.Tensor:

@@ -77,6 +77,12 @@ def joined(caches: Sequence[Any], length: int) -> Any:
     return whole
 
 
+def keep_rows(cache: Any, kept: torch.Tensor) -> None:
+    """Drop all rows of a cache but these; the recurrent layers of a hybrid model only know how to reorder theirs."""
+    for layer in cache.layers:
+        (layer.batch_select_indices if hasattr(layer, "batch_select_indices") else layer.reorder_cache)(kept)
+
+
 def with_prefix(prefix: Prefix | None, size: int, model: PreTrainedModel) -> Any:
     """A cache that begins with the prefix in each row; None if there is no prefix: the model makes its own."""
     if prefix is None:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ..secrets import referenced, scrub
 from .files import LineWriter, read_json, read_lines, write_json
 from .locks import is_locked, lock
 from .names import safe_name
@@ -147,6 +148,13 @@ class ArmRecord:
         if writer is None:
             writer = self._predictions[eval_name] = LineWriter(self.predictions_path(eval_name))
         writer.append(row)
+
+    def scrub(self, text: str) -> str:
+        """`text` without the values of the environment's variables that the arm's config refers to."""
+        try:
+            return scrub(text, referenced((self.arm_directory / "config.yaml").read_text()))
+        except OSError:
+            return text
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

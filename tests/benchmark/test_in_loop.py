@@ -53,6 +53,19 @@ def test_the_live_model_is_scored_and_left_as_it_was(parts: Any, entry: Benchmar
     assert len(list(read_lines(tmp_path / "predictions" / "words-step5.jsonl"))) == 20
 
 
+def test_no_secret_of_the_config_is_written(
+    parts: Any, entry: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("TOKEN_OF_TEST", "tok-very-secret")
+    (tmp_path / "config.yaml").write_text("token: ${oc.env:TOKEN_OF_TEST}\n")
+    monkeypatch.setattr("evsys_hydra.benchmark.in_loop.score", lambda *_, **__: 1 / len("x") / int("tok-very-secret"))
+    in_loop = in_loop_eval(Benchmark.load(entry), entry, seed=0, record=ArmRecord(tmp_path))
+    assert in_loop(*parts, 5) == {}
+    (event,) = read_lines(tmp_path / "events.jsonl")
+    assert "${oc.env:TOKEN_OF_TEST}" in event["error"] and "tok-very-secret" not in event["error"]
+    assert "tok-very-secret" not in capsys.readouterr().out
+
+
 def test_what_fails_is_noted_and_training_goes_on(parts: Any, entry: BenchmarkConfig, tmp_path: Path) -> None:
     model, _ = parts
     in_loop = in_loop_eval(Benchmark.load(entry), entry, seed=0, record=ArmRecord(tmp_path))

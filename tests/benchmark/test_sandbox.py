@@ -254,6 +254,13 @@ def test_a_reward_that_is_none_leaves_it_to_the_exit_status(line: str, reward: f
     assert [(row["reward"], row["error"]) for row in score.predictions] == [(reward, None)]
 
 
+def test_an_answer_that_fails_its_tests_cannot_reward_itself() -> None:
+    answer = "import atexit\natexit.register(lambda: print('reward: 1'))\nraise SystemExit(1)"
+    verifier = {**E2B, "test_sh": "python3 /tests/answer.py"}
+    score = tasks({"a": verifier}).score(Says({"a": answer}), sandbox="bubblewrap")
+    assert [row["reward"] for row in score.predictions] == [0.0]
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_filter_is_made_of_whole_instructions(machine: str) -> None:
     assert len(filter_for(machine)) % 8 == 0

@@ -14,7 +14,7 @@ class Server:
     """Answers with the last message in capitals, unless `script` says otherwise for a request.
 
     Args:
-        script: (request number, body) -> None to answer well, or an act: ("status", code, headers, text),
+        script: (request number, body) -> None to answer well, or an act: ("status", code, headers, text or error),
             ("hang", seconds), ("dribble", seconds), ("truncate",), ("close",), ("json", value), ("raw", bytes).
         seconds: how long a good answer takes.
     """
@@ -67,7 +67,7 @@ class Server:
             time.sleep(seconds)
             send(handler, 200, json.dumps(answer(body)).encode())
         elif act[0] == "status":
-            send(handler, act[1], json.dumps({"error": {"message": act[3]}}).encode(), act[2])
+            send(handler, act[1], json.dumps({"error": _error(act[3])}).encode(), act[2])
         elif act[0] == "json":
             send(handler, 200, json.dumps(act[1]).encode())
         elif act[0] == "raw":
@@ -120,3 +120,7 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
         return {"choices": [{"text": said.upper(), "finish_reason": "stop"}], "usage": words}
     message = {"role": "assistant", "content": said.upper()}
     return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": words}
+
+
+def _error(said: Any) -> Any:
+    return said if isinstance(said, dict) else {"message": said}

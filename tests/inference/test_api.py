@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from evsys_hydra import Benchmark, ConfigError, Request
-from evsys_hydra.inference.api import ApiClient, ApiInference
+from evsys_hydra.inference.api import REFUSALS, ApiClient, ApiInference
 from evsys_hydra.inference.api_gate import Gate
 
 from .servers import Server
@@ -108,7 +108,30 @@ def test_a_refusal_after_an_answer_is_of_its_request_alone() -> None:
     assert [result.error for result in results] == [None, "HTTP 403: flagged", None]
     with Server(lambda number, body: ("status", 404, {}, "no such model")) as server:
         results = client_of(server, concurrency=1).generate(ask("a", "b", "c"))
-    assert {result.error for result in results} == {"HTTP 404: no such model"} and len(server.bodies) == 1
+    assert {result.error for result in results} == {"HTTP 404: no such model"} and len(server.bodies) == REFUSALS
+
+
+def test_one_refused_prompt_does_not_end_those_that_are_still_being_answered() -> None:
+    flagged = lambda number, body: (  # noqa: E731
+        ("status", 403, {}, "flagged") if body["messages"][0]["content"] == "bad" else None
+    )
+    with Server(flagged, seconds=0.1) as server:
+        results = client_of(server, concurrency=8).generate(ask("bad", *"abcdefghijklmnop"))
+    assert [result.error for result in results] == ["HTTP 403: flagged", *[None] * 16]
+
+
+def test_an_account_without_money_is_asked_no_more() -> None:
+    spent = {"message": "You exceeded your current quota", "code": "insufficient_quota"}
+    with Server(lambda number, body: ("status", 429, {}, spent)) as server:
+        results = client_of(server, concurrency=1).generate(ask("a", "b", "c"))
+    assert {result.error for result in results} == {"HTTP 429: You exceeded your current quota"}
+    assert len(server.bodies) == 1
+
+
+def test_a_key_that_is_cut_by_a_long_answer_does_not_leak() -> None:
+    with Server(lambda number, body: ("status", 400, {}, "x" * 390 + KEY)) as server:
+        (result,) = client_of(server).generate(ask("a"))
+    assert result.error is not None and KEY[:8] not in result.error and len(result.error) < 500
 
 
 def test_a_request_that_cannot_be_sent_is_an_error_of_its_own(tmp_path: Path) -> None:

@@ -127,6 +127,30 @@ def test_sliding_windows_are_decoded_exactly(tokenizer: Any) -> None:
     assert [tokens[index] for index in range(16)] == one_at_a_time(windowed, tokenizer, asked)
 
 
+@pytest.mark.parametrize("kind", ["lfm2", "qwen3_next"])
+def test_hybrid_models_are_decoded_exactly(kind: str, tokenizer: Any) -> None:
+    """Some of their layers keep a state instead of keys and values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    recurrent = {"lfm2": "conv", "qwen3_next": "linear_attention"}[kind]
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+    config = AutoConfig.for_model(
+        kind, vocab_size=262, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, linear_value_head_dim=8, shared_expert_intermediate_size=16,
+        layer_types=[recurrent, "full_attention"], max_position_embeddings=512, initializer_range=0.2,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, **experts, **linear,
+    )  # fmt: skip
+    hybrid = AutoModelForCausalLM.from_config(config).float().eval()
+    asked = requests(16)
+    tokens: dict[int, list[int]] = {}
+    client = LocalClient(hybrid, tokenizer, LocalInference(batch_size=6))
+    _spy(client, tokens)
+    client.generate(asked)
+    assert [tokens[index] for index in range(16)] == one_at_a_time(hybrid, tokenizer, asked)
+
+
 @pytest.mark.model
 def test_greedy_is_one_at_a_time_on_the_demo_model() -> None:
     from evsys_hydra.config import ModelConfig

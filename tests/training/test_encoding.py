@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evsys_hydra.errors import DataError
+from evsys_hydra.training import chat as chat_module
 from evsys_hydra.training.context import Row
 from evsys_hydra.training.encoding import EncodingOptions, encode_rows, marked_examples
 
@@ -114,9 +116,11 @@ def test_marked_turns_are_trained_on_as_they_were_said_too(tokenizer: Any) -> No
 
 
 def test_a_generation_prompt_that_no_turn_begins_with_gives_way_to_the_header(
-    tokenizer: Any, caplog: pytest.LogCaptureFixture
+    tokenizer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of models that always reason: the rendered turn begins with no <think>, but may begin with a `<` too."""
+    chat_module._warn_once.cache_clear()
+    monkeypatch.setattr(chat_module, "log", logging.getLogger("of this test"))  # trackers' tests switch loggers off
     thinking = with_template(tokenizer, CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"))
     for answer in ("<a>Ho</a>", "Ho"):
         chat = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]}
