@@ -143,9 +143,10 @@ class Cluster:
         process = self.processes.pop(f"slurmd-{node}", None)
         doomed = _daemons(self.directory / f"slurmd-{node}.log")
         doomed = [child for daemon in doomed for child in _descendants(daemon)] + doomed
-        for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: a daemon must not tell of its child's death
+            for pid in doomed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
         if process is not None:
             process.kill()
             process.wait()

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slurm
 STEPS = ("algorithm=steps", "algorithm.steps=12", "algorithm.seconds=0.5")
 
 
-def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
-    sweep = sweeps(plain)
+def test_a_dead_node(cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(cluster)
     sweep.start(
         f"hydra.sweep.dir={sweep.directory}",
         "lr=1,2",
@@ -26,7 +26,7 @@ def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3 and step(sweep, "lr=2") >= 3, "some steps")
     node = sweep.read("lr=1", "status.json")["node"]
     on_it = [arm for arm in ("lr=1", "lr=2") if sweep.read(arm, "status.json")["node"] == node]
-    final = sweeps(plain, "final")  # beside it one that may not be run again
+    final = sweeps(cluster, "final")  # beside it one that may not be run again
     final.start(
         f"hydra.sweep.dir={final.directory}",
         "lr=1,2",
@@ -35,11 +35,11 @@ def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
         f"+hydra.launcher.additional_parameters={{no-requeue:true,nodelist:{node}}}",
     )
     final.wait_for(lambda: step(final, "lr=2") >= 1, "some steps")
-    plain.kill_node(node)
+    cluster.kill_node(node)
     try:
         ended, lost = sweep.end(120), final.end(120)
     finally:
-        plain.start_node(node)
+        cluster.start_node(node)
     assert ended.returncode == 0, ended.stderr
     assert lost.returncode == 1 and final.causes() == {"lr=1": "node_failure", "lr=2": "node_failure"}
     assert sweep.causes() == {"lr=1": None, "lr=2": None}
@@ -48,15 +48,15 @@ def test_a_dead_node(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
         assert first == 0 and second >= 3
         assert sweep.read(arm, "attempts/1/status.json")["node"] == node
         assert sweep.read(arm, "status.json")["attempt"] == 2 and (sweep.arm(arm) / "attempts/1/arm.log").exists()
-    plain.wait_for(lambda: plain.idle_nodes() == 4, "the node")
+    cluster.wait_for(lambda: cluster.idle_nodes() == 4, "the node")
 
 
 @pytest.mark.parametrize("deaf", [False, True])  # ended by SIGTERM, or only by SIGKILL after the grace time
-def test_preempted(deaf: bool, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
-    sweep = sweeps(plain)
+def test_preempted(deaf: bool, cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(cluster)
     sweep.start(f"hydra.sweep.dir={sweep.directory}", "lr=1,2", *STEPS, "algorithm.steps=70", f"algorithm.deaf={deaf}")
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
-    plain.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+    cluster.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
     sweep.wait_for(lambda: sweep.status()["lr=1"]["queue"] not in (None, "RUNNING"), "the preemption")
     ended = sweep.end(120)
     assert ended.returncode == 0, ended.stderr

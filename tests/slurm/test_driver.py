@@ -31,8 +31,8 @@ def test_killed_while_composing(plain: Cluster, sweeps: Callable[..., Sweep]) ->
 
 
 @pytest.mark.parametrize("moment", ["finalizer", "chunk", "complete"])
-def test_killed_while_submitting_and_after(moment: str, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
-    sweep = sweeps(plain)
+def test_killed_while_submitting_and_after(moment: str, cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(cluster)
     sweep.start(f"hydra.sweep.dir={sweep.directory}", *LONG)
     reached: dict[str, Callable[[], object]] = {
         "finalizer": lambda: sweep.submission().get("finalizer"),
@@ -42,7 +42,7 @@ def test_killed_while_submitting_and_after(moment: str, plain: Cluster, sweeps: 
     while not reached[moment]():
         assert sweep.driver is not None and sweep.driver.poll() is None
     kill(sweep)
-    submitted = any(chunk["job"] for chunk in sweep.submission()["chunks"]) or len(plain.queue()) > 1
+    submitted = any(chunk["job"] for chunk in sweep.submission()["chunks"]) or len(cluster.queue()) > 1
     if submitted:
         arms = [sweep.arm(f"lr={lr}") for lr in (1, 2)]
         sweep.wait_for(lambda: all(completed(sweep, arm.name) for arm in arms), "the arms")
@@ -53,12 +53,12 @@ def test_killed_while_submitting_and_after(moment: str, plain: Cluster, sweeps: 
         assert sweep.causes() == {"lr=1": "never_started", "lr=2": "never_started"}
         assert sweep.verb("resume").returncode == 0
         assert sweep.causes() == {"lr=1": None, "lr=2": None}
-    sweep.wait_for(lambda: not plain.queue(), "an empty queue", 30)
+    sweep.wait_for(lambda: not cluster.queue(), "an empty queue", 30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_go_while_arms_run(number: signal.Signals, plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
-    sweep = sweeps(plain)
+def test_told_to_go_while_arms_run(number: signal.Signals, cluster: Cluster, sweeps: Callable[..., Sweep]) -> None:
+    sweep = sweeps(cluster)
     sweep.start(f"hydra.sweep.dir={sweep.directory}", *LONG)
     sweep.wait_for(lambda: sweep.read("lr=1", "status.json"), "a running arm")
     assert sweep.driver is not None
