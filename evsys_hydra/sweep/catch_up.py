@@ -30,12 +30,15 @@ def catch_up(directory: Path, *, budget_s: float) -> list[str]:
     from ..store import open_store
     from ..store.sync import sync
     from ..trackers.process import send
+    from .conclude import note_waiting
 
     said = []
     try:
         settings = store_settings(directory)
         if settings.kind != "none":
-            said.append(f"store {settings.kind}: {sync(directory, open_store(settings), budget_s=budget_s)}")
+            sent = sync(directory, open_store(settings), budget_s=budget_s)
+            note_waiting(directory, sent.waiting)
+            said.append(f"store {settings.kind}: {sent}")
     except Exception as error:  # the experiment is concluded; its records are on disk
         said.append(f"store: {describe(error)}")
     try:
@@ -86,6 +89,7 @@ def send_all(
     from ..store.sync import rebuild as run_rebuild
     from ..store.sync import sync
     from ..trackers.process import send
+    from .conclude import note_waiting
 
     place = str(file) if file is not None else store if store and "://" in store else None
     given = open_store_at(place) if place is not None else open_store(_settings(store)) if store is not None else None
@@ -94,6 +98,7 @@ def send_all(
     for directory in directories:
         target = given or _own_store(directory, opened)
         report = run_rebuild(target, [directory])[0] if rebuild else sync(directory, target)
+        note_waiting(directory, report.waiting)
         done.append(Sent(directory, report, send(directory)))
     return done
 

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import RecordError
 from ..ranking import TableError, forest_plot, highest_arm, rank, ranking_rows, write_conclusion
 from ..record import ArmView, ExperimentRecord
-from ..record.files import to_json, write_atomic, write_json
+from ..record.files import read_json, to_json, write_atomic, write_json
 from ..record.locks import lock
 from ..record.provenance import versions
 from ..results import ArmResult, ExperimentResult
@@ -156,6 +156,22 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()
+
+
+def note_waiting(directory: Path, waiting: int) -> None:
+    """Keep in conclusion.json how many records the store does not have yet: known only after it was written."""
+    path = directory / "conclusion.json"
+
+    def outdated() -> dict[str, Any] | None:
+        facts = read_json(path)
+        return facts if isinstance(facts, dict) and facts.get("records_waiting", 0) != waiting else None
+
+    if outdated() is None:
+        return
+    with _concluding(directory):
+        facts = outdated()
+        if facts is not None:
+            write_json(path, {**facts, "records_waiting": waiting})
 
 
 @contextmanager

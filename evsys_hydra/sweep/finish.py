@@ -7,7 +7,7 @@ import sys
 from ..errors import EvsysError
 from ..record import ArmView
 from ..results import ExperimentResult
-from .conclude import conclude
+from .conclude import conclude, note_waiting
 from .session import Session, begun
 from .show import show_result
 
@@ -33,6 +33,8 @@ def finish(session: Session) -> ExperimentResult:
         show_result(session.result, session.directory)
         session.concluded()
         report = session.close()
+        if report is not None:
+            note_waiting(session.directory, report.waiting)
         if report is not None and (report.waiting or report.error):
             print(
                 f"Records wait for the store: {report}\nSend them later: evsys-hydra sync {session.directory}",

@@ -41,6 +41,9 @@ def test_a_dashboard_that_cannot_be_reached_is_given_up_quickly(
     assert time.monotonic() - started < 5
     assert "cannot be reached" in said
     assert "wait on disk" in said
+    assert json.loads((tmp_path / "exp" / "conclusion.json").read_text())["records_waiting"] == 14
+    send_all([tmp_path / "exp"], file=tmp_path / "x.db")
+    assert json.loads((tmp_path / "exp" / "conclusion.json").read_text())["records_waiting"] == 0
 
 
 @pytest.mark.parametrize("store", [{"kind": "nonsense"}, {"kind": "local", "path": "${oc.env:NOT_SET_HERE}"}])
