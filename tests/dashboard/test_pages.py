@@ -186,7 +186,7 @@ def test_nothing_becomes_markup(client: TestClient, local: LocalStore, evil: Exp
         for tag in re.findall(r"<[a-zA-Z][^>]*>", page):
             assert not re.search(r"\son\w+\s*=", re.sub(r'"[^"]*"', '""', tag)), (path, tag)
         assert "<script>" not in page and "<img" not in page and "<svg onload" not in page, path
-        assert "1337" not in page, path
+        assert not re.search(r"(?<![\w-])1337(?![\w-])", page), path  # computed; an id may hold these digits
     charts = client.get(f"/experiments/{evil.id}/curves")
     assert (
         charts.headers["content-type"] == "application/json" and "nosniff" in charts.headers["x-content-type-options"]
