@@ -66,7 +66,6 @@ def score(
     identity: str | None = None,
     resume: bool = True,
     judge: JudgeFactory | None = None,
-    verifier_timeout: float | None = None,
     rounds: Rounds | None = None,
 ) -> BenchmarkScore:
     """Score a client on a benchmark.
@@ -78,7 +77,6 @@ def score(
         identity: what is scored, for resuming; None: the client's own `identity`, if it has one.
         resume: False: what is in the file does not count.
         judge: opens the client of a judge model; None: by the environment (see judge.py).
-        verifier_timeout: seconds one verification may take; None: the entry's.
         rounds: scores the tasks in its order, round by round, and no further than it says; None: all at once.
 
     Returns:
@@ -103,7 +101,7 @@ def score(
         missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
         if missing:
             local = any(isinstance(task.verifier, Checked) for task in tasks)
-            pool = pool_for(setup_of(tasks, verifier_timeout or entry.verifier_timeout, allowed)) if local else None
+            pool = pool_for(setup_of(tasks, entry.verifier_timeout, allowed)) if local else None
             asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
             scorer = _Scorer(missing, file, pool, Judges(asked, judge), on_progress, len(every), len(rows))
             rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))

@@ -29,7 +29,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def run(made: Benchmark, client: Any = None, entry: BenchmarkConfig = ENTRY, **options: Any) -> BenchmarkScore:
-    return score(made, client or Echo(), entry, verifier_timeout=0.5, **options)
+    return score(made, client or Echo(), entry.model_copy(update={"verifier_timeout": 0.5}), **options)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -58,13 +59,7 @@ def test_preempted(deaf: bool, cluster: Cluster, sweeps: Callable[..., Sweep]) -
     sweep.wait_for(lambda: step(sweep, "lr=1") >= 3, "some steps")
     cluster.call("sbatch", "-p", "urgent", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
     sweep.wait_for(lambda: sweep.status()["lr=1"]["queue"] not in (None, "RUNNING"), "the preemption")
-    ended = sweep.end(120)
-    assert ended.returncode == 0, ended.stderr
-    first, second = sweep.began_at("lr=1")
-    assert first == 0 and second >= 3
-    said = sweep.read("lr=1", "attempts/1/exit.json")
-    assert said["cause"] == "preempted", (said, sweep.said_by_slurm())
-    assert "failed" not in ended.stderr
+    assert "failed" not in preempted_and_resumed(sweep).stderr
 
 
 def test_told_to_end_before_it_is_known_why(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
@@ -76,12 +71,7 @@ def test_told_to_end_before_it_is_known_why(plain: Cluster, sweeps: Callable[...
     sweep.wait_for(lambda: sweep.read("lr=1", "exit.json"), "the word of the signal")
     assert sweep.read("lr=1", "exit.json")["cause"] == "cancelled"
     plain.call("scontrol", "requeue", job)
-    ended = sweep.end(120)
-    assert ended.returncode == 0, ended.stderr
-    first, second = sweep.began_at("lr=1")
-    assert first == 0 and second >= 3
-    said = sweep.read("lr=1", "attempts/1/exit.json")
-    assert said["cause"] == "preempted", (said, sweep.said_by_slurm())
+    preempted_and_resumed(sweep)
 
 
 def test_a_timeout_is_run_again_as_often_as_allowed(plain: Cluster, sweeps: Callable[..., Sweep]) -> None:
@@ -116,6 +106,17 @@ def test_completed_arms_are_not_run_again(plain: Cluster, sweeps: Callable[..., 
     assert {lr: sweep.read(f"do=complete,lr={lr}", "status.json") for lr in (1, 2)} == before
     assert sweep.read("do=kill,lr=1", "attempts/1/exit.json")["cause"] == "killed"
     assert sweep.conclusion()["generation"] == 2
+
+
+def preempted_and_resumed(sweep: Sweep) -> subprocess.CompletedProcess[str]:
+    """The driver's end, after an arm was preempted after some steps and went on from there."""
+    ended = sweep.end(120)
+    assert ended.returncode == 0, ended.stderr
+    first, second = sweep.began_at("lr=1")
+    assert first == 0 and second >= 3
+    said = sweep.read("lr=1", "attempts/1/exit.json")
+    assert said["cause"] == "preempted", (said, sweep.said_by_slurm())
+    return ended
 
 
 def step(sweep: Sweep, arm: str) -> int:
