@@ -7,17 +7,24 @@ identity), so rows of another benchmark or checkpoint are never taken for this o
 from __future__ import annotations
 
 import hashlib
-import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ..config import BenchmarkConfig
+from ..inference.client import Request, Result
 from ..record.files import LineWriter, read_lines, to_json, write_atomic
 from .results import PredictionRow
 
 SampleKey = tuple[str, int]
+UNVERIFIED = "unverified"
+"""Marks, in a row's metadata, an answer that came but could not be verified."""
+ROW_FACTS = ("eval", "task", "verifier", UNVERIFIED)
+"""What a row's metadata says beside the facts of its answer."""
+RESULT_FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "latency_s")
 
 
 def fingerprint(entry: BenchmarkConfig, benchmark_hash: str, seed: int, identity: str | None) -> str:
@@ -48,20 +55,36 @@ class PredictionFile:
     Args:
         path: the .jsonl file; None keeps nothing on disk.
         mark: the fingerprint of this evaluation.
+        versions: task_id -> its verifier's version, where it is known.
         resume: whether rows that are there count.
 
-    A row counts if it carries the same fingerprint and is not errored: an errored prediction is tried again. If other
-    rows are there too, the whole old file is kept as `<name>.old`, and the file begins with the rows that count.
+    A row of the same fingerprint is kept if its verifier is of the same version; if it is of another one, or could not
+    verify the answer, the row is in `unverified`: what was answered is to be verified again, not generated again. Other
+    errored predictions are tried again. If other rows are there too, the whole old file is kept as `<name>.old`, and
+    the file begins with the rows that count.
     """
 
-    def __init__(self, path: Path | None, mark: str, *, resume: bool = True) -> None:
+    def __init__(
+        self, path: Path | None, mark: str, versions: Mapping[str, str] | None = None, *, resume: bool = True
+    ) -> None:
         self.mark = mark
+        self.versions = versions or {}
         self.error: str | None = None
-        self._refused = False
         self.kept: dict[SampleKey, PredictionRow] = {}
+        self.unverified: dict[SampleKey, PredictionRow] = {}
+        self._refused = False
+        self._old_is_kept = False
+        self._path = path
         self._writer = LineWriter(path) if path is not None else None
         if path is not None and path.exists():
             self._take_over(path, resume)
+
+    def verified(self, rows: Mapping[SampleKey, PredictionRow]) -> None:
+        """Put rows that were verified again in the place of what they were; the old file is kept."""
+        self.unverified = {key: row for key, row in self.unverified.items() if key not in rows}
+        self.kept.update(rows)
+        if self._path is not None:
+            self._rewrite(self._path)
 
     def write(self, row: PredictionRow) -> None:
         """Append a row; a disk that refuses is noted in `error`, and scoring goes on without it."""
@@ -88,16 +111,57 @@ class PredictionFile:
     def _take_over(self, path: Path, resume: bool) -> None:
         rows = list(read_lines(path))
         for row in rows if resume else []:
-            if row.get("error") is None and (row.get("metadata") or {}).get("eval") == self.mark:
-                self.kept[row["task_id"], row["sample_idx"]] = row
-        if len(self.kept) == len(rows):
-            return
+            metadata = row.get("metadata") or {}
+            if metadata.get("eval") != self.mark:
+                continue
+            key, version = (row["task_id"], row["sample_idx"]), metadata.get("verifier")
+            if row.get("error") is not None:
+                if metadata.get(UNVERIFIED):
+                    self.unverified[key] = row
+            elif version is None or version == self.versions.get(row["task_id"], version):
+                self.kept[key] = row
+            else:
+                self.unverified[key] = row
+        if len(self.kept) + len(self.unverified) < len(rows):
+            self._rewrite(path)
+
+    def _rewrite(self, path: Path) -> None:
+        rows = [*self.kept.values(), *self.unverified.values()]
         try:
-            os.replace(path, path.with_name(f"{path.name}.old"))
-            write_atomic(path, b"".join(to_json(row) + b"\n" for row in self.kept.values()))
+            if not self._old_is_kept:
+                shutil.copyfile(path, path.with_name(f"{path.name}.old"))
+                self._old_is_kept = True
+            write_atomic(path, b"".join(to_json(row) + b"\n" for row in rows))
         except OSError as error:
             self._refused = True
             self.error = f"predictions could not be written to {path}: {error}"
+
+
+class Answered:
+    """An InferenceClient of answers that were given before.
+
+    Args:
+        rows: a prediction each, in the order in which they will be asked for.
+    """
+
+    def __init__(self, rows: Sequence[PredictionRow]) -> None:
+        self._rows = rows
+
+    def generate(
+        self, requests: Sequence[Request], on_result: Callable[[int, Result], None] | None = None
+    ) -> list[Result]:
+        """The answers, whatever is asked."""
+        results = [_result(row) for row in self._rows]
+        for index, result in enumerate(results):
+            if on_result is not None:
+                on_result(index, result)
+        return results
+
+
+def _result(row: PredictionRow) -> Result:
+    facts = {name: value for name, value in row["metadata"].items() if name not in ROW_FACTS}
+    known = {name: facts.pop(name) for name in RESULT_FACTS if name in facts}
+    return Result(row["output"], **known, extras=facts)
 
 
 def prediction_row(

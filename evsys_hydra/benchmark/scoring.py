@@ -1,7 +1,8 @@
 """Scoring a client on a benchmark: prompts, samples, verification, prediction rows, metrics.
 
 Everything streams: an answer is verified while others are generated, and its row is on disk when it is verified, so a
-killed evaluation goes on at its first missing sample. What fails costs a prediction, never the evaluation.
+killed evaluation goes on at its first missing sample. Answers whose verifier has been edited since, or failed, are
+verified again without being generated again. What fails costs a prediction, never the evaluation.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from .breakdown import breakdowns
 from .judge import JudgeFactory, Judges
 from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
-from .predictions import PredictionFile, fingerprint, prediction_row, sample_seed
+from .predictions import UNVERIFIED, Answered, PredictionFile, SampleKey, fingerprint, prediction_row, sample_seed
 from .results import BenchmarkScore, PredictionRow
 from .task import LlmJudge, Task
 from .tasks import Benchmark
-from .verification import Checked, job_of, limits_of, setup_of, unusable
+from .verification import Checked, job_of, limits_of, setup_of, unusable, versions_of
 from .worker import Outcome
 
 PROGRESS_EVERY_S = 1.0
 OnProgress = Callable[[int, int], None]
+Rows = dict[SampleKey, PredictionRow]
 
 
 class Rounds(Protocol):
@@ -54,6 +56,11 @@ class Sample:
     task: Task
     index: int
 
+    @property
+    def key(self) -> SampleKey:
+        """What names it among the benchmark's samples."""
+        return self.task.task_id, self.index
+
 
 def score(
     benchmark: Benchmark,
@@ -74,7 +81,8 @@ def score(
         seed: with task and sample it gives each sample's own seed.
         predictions: file of the prediction rows; samples in it are not generated again (see PredictionFile).
         on_progress: called with (samples done, samples in all), at most once a second and at the end.
-        identity: what is scored, for resuming; None: the client's own `identity`, if it has one.
+        identity: what is scored, for resuming; None: the client's own `identity`. Without either, nothing in the file
+            counts: it may be another model's.
         resume: False: what is in the file does not count.
         judge: opens the client of a judge model; None: by the environment (see judge.py).
         rounds: scores the tasks in its order, round by round, and no further than it says; None: all at once.
@@ -91,27 +99,34 @@ def score(
     allowed = limits_of(entry.sandbox, entry.sandbox_limits)
     if problems := unusable(tasks, allowed, benchmark.places):
         raise ConfigError("\n".join(problems))
-    mark = fingerprint(entry, benchmark.hash, seed, identity or getattr(client, "identity", None))
-    file = PredictionFile(predictions, mark, resume=resume)
+    who = identity or getattr(client, "identity", None)
+    mark = fingerprint(entry, benchmark.hash, seed, who)
+    file = PredictionFile(predictions, mark, versions_of(tasks), resume=resume and who is not None)
     every = [Sample(task, index) for task in tasks for index in range(entry.num_samples)]
-    rows = dict(file.kept)
-    made, scored = 0, set[str]()
+
+    def scored(samples: Sequence[Sample], answers: InferenceClient, into: PredictionFile) -> Rows:
+        local = any(isinstance(task.verifier, Checked) for task in tasks)
+        pool = pool_for(setup_of(tasks, entry.verifier_timeout, allowed)) if local else None
+        asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
+        scorer = _Scorer(samples, into, pool, Judges(asked, judge), on_progress, len(every), len(file.kept) + made)
+        return scorer.run(answers, [_request(sample, entry, seed) for sample in samples])
+
+    made = 0
+    if again := [sample for sample in every if sample.key in file.unverified]:
+        answered = Answered([file.unverified[sample.key] for sample in again])
+        file.verified(scored(again, answered, PredictionFile(None, mark, file.versions)))
+    rows, done = dict(file.kept), set[str]()
     for part in [tasks] if rounds is None else rounds.parts(tasks):
         samples = [Sample(task, index) for task in part for index in range(entry.num_samples)]
-        missing = [sample for sample in samples if (sample.task.task_id, sample.index) not in file.kept]
-        if missing:
-            local = any(isinstance(task.verifier, Checked) for task in tasks)
-            pool = pool_for(setup_of(tasks, entry.verifier_timeout, allowed)) if local else None
-            asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
-            scorer = _Scorer(missing, file, pool, Judges(asked, judge), on_progress, len(every), len(rows))
-            rows.update(scorer.run(client, [_request(sample, entry, seed) for sample in missing]))
+        if missing := [sample for sample in samples if sample.key not in file.kept]:
+            rows.update(scored(missing, client, file))
             made += len(missing)
-        scored.update(task.task_id for task in part)
+        done.update(task.task_id for task in part)
         if rounds is not None and not rounds.go_on(part, rows):
             break
-    samples = [sample for sample in every if sample.task.task_id in scored]
-    tasks = [task for task in tasks if task.task_id in scored]
-    ordered = [rows[sample.task.task_id, sample.index] for sample in samples]
+    samples = [sample for sample in every if sample.task.task_id in done]
+    tasks = [task for task in tasks if task.task_id in done]
+    ordered = [rows[sample.key] for sample in samples]
     if on_progress is not None:
         with contextlib.suppress(OSError):
             on_progress(len(samples), len(samples))
@@ -140,11 +155,11 @@ class _Scorer:
         self._before = before
         self._lock = threading.Lock()
         self._seen: set[int] = set()
-        self._rows: dict[tuple[str, int], PredictionRow] = {}
+        self._rows: Rows = {}
         self._said = time.monotonic()
         self._stopped = False
 
-    def run(self, client: InferenceClient, requests: Sequence[Request]) -> dict[tuple[str, int], PredictionRow]:
+    def run(self, client: InferenceClient, requests: Sequence[Request]) -> Rows:
         """Generate, verify and write every sample; the rows by task and sample."""
         lost = "the client gave no result"
         results: Sequence[Result] = ()
@@ -195,13 +210,17 @@ class _Scorer:
             **result.extras,
             **(outcome.facts or {}),
         }
+        if (version := self._file.versions.get(sample.task.task_id)) is not None:
+            facts["verifier"] = version
+        if outcome.error is not None and result.error is None:
+            facts[UNVERIFIED] = True
         row = prediction_row(
             self._file.mark, sample.task, sample.index, result.text, outcome.reward, outcome.error, facts
         )
         with self._lock:
             if self._stopped:
                 return
-            self._rows[sample.task.task_id, sample.index] = row
+            self._rows[sample.key] = row
             self._file.write(row)
             due = self._on_progress is not None and time.monotonic() - self._said >= PROGRESS_EVERY_S
             if due:

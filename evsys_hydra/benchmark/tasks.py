@@ -122,6 +122,7 @@ class Benchmark:
         sandbox_limits: SandboxLimits | None = None,
         seed: int = 0,
         predictions: str | Path | None = None,
+        identity: str | None = None,
     ) -> BenchmarkScore:
         """Score a client on this benchmark.
 
@@ -132,7 +133,10 @@ class Benchmark:
             sandbox: allows verifiers that run the answers' code, in a sandbox; None: they are refused.
             sandbox_limits: what one sandboxed program may use; None: the default ones.
             seed: drives sampling, each sample by its own seed.
-            predictions: a .jsonl file for the prediction rows; what is in it already is not generated again.
+            predictions: a .jsonl file for the prediction rows; what is in it of the same identity is not generated
+                again.
+            identity: which weights answer; None: the client's own `identity`. Without either, nothing is taken from
+                the file.
 
         Raises:
             ConfigError, DataError: a metric, verifier or setting that cannot be used.
@@ -156,7 +160,7 @@ class Benchmark:
             sandbox_limits=sandbox_limits or SandboxLimits(),
         )
         path = Path(predictions) if predictions is not None else None
-        return score(self, as_client(client), entry, seed=seed, predictions=path)
+        return score(self, as_client(client), entry, seed=seed, predictions=path, identity=identity)
 
 
 def name_of(entry: BenchmarkConfig) -> str:

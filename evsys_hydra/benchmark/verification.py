@@ -7,9 +7,12 @@ those defined in the running script, in a notebook or inside a function.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import registry
@@ -113,12 +116,32 @@ def setup_of(tasks: Sequence[Task], time_limit: float, allowed: Limits | None = 
     if not any(map(runs_code, tasks)):
         allowed = None
     try:
-        return Setup(_plugin_files(targets.values()), cloudpickle.dumps(targets), time_limit, allowed)
+        versions = frozenset(versions_of(tasks).values())
+        return Setup(_plugin_files(targets.values()), cloudpickle.dumps(targets), time_limit, allowed, versions)
     except Exception as error:
         raise ConfigError(
             f"the verifiers {', '.join(names)} cannot be handed to a process of their own "
             f"({type(error).__name__}: {error}). Define them in a module, and name it under `plugins`."
         ) from error
+
+
+def versions_of(tasks: Sequence[Task]) -> dict[str, str]:
+    """task_id -> the version of its registered verifier: 16 hex digits of the sha256 of the file that defines it.
+
+    A task is missing where the version cannot be known, or is part of the task itself (a rubric, a test script).
+    """
+    names = {task.task_id: name for task in tasks if (name := _fn_name(task)) is not None}
+    versions = {name: _version(registry.verifiers.get(name).target) for name in set(names.values())}
+    return {task_id: version for task_id, name in names.items() if (version := versions[name]) is not None}
+
+
+def _version(target: Any) -> str | None:
+    try:
+        file = sys.modules[target.__module__].__file__
+        source = Path(str(file)).read_bytes() if file is not None else inspect.getsource(target).encode()
+    except (KeyError, AttributeError, OSError, TypeError):  # typed into an interpreter, or of no Python file
+        return None
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 def _plugin_files(targets: Iterable[Any]) -> tuple[str, ...]:

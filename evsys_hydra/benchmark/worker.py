@@ -52,12 +52,14 @@ class Setup(NamedTuple):
         verifiers: cloudpickle of {fn_name: function}.
         time_limit: seconds a verification may take.
         sandbox: what a sandboxed program may use; None: verifiers may not run any.
+        versions: of the verifiers: after an edit a running process is not the one that is wanted.
     """
 
     files: tuple[str, ...]
     verifiers: bytes
     time_limit: float
     sandbox: Limits | None = None
+    versions: frozenset[str] = frozenset()
 
 
 def main(socket: int, shared: int) -> None:

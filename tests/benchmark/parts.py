@@ -52,6 +52,8 @@ def benchmark(answers: Sequence[str], fn_name: str = "test_moody", **params: Any
 class Echo:
     """Answers with the user's words; keeps the requests it saw, and stops after `breaks_after` answers."""
 
+    identity = "echo"
+
     def __init__(self, breaks_after: int | None = None, error: BaseException | None = None) -> None:
         self.asked: list[Request] = []
         self._breaks_after = breaks_after

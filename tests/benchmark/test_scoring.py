@@ -294,6 +294,69 @@ def test_verifiers_of_a_plugin_file(tmp_path: Path) -> None:
     assert run(benchmark(["good"], "from_plugin")).per_task == {"t0": [0.25]}
 
 
+def plugin_of(path: Path, reward: str) -> None:
+    path.write_text(
+        "from pathlib import Path\n"
+        "from evsys_hydra import register_verifier\n"
+        f"@register_verifier({path.stem!r})\n"
+        f"def check(output, expected, params):\n    return {reward}\n"
+    )
+
+
+def test_answers_are_verified_again_when_their_verifier_is_edited(tmp_path: Path) -> None:
+    from evsys_hydra.registry import load_plugins
+
+    plugin, path, client = tmp_path / "edited.py", tmp_path / "p.jsonl", Echo()
+    plugin_of(plugin, "float(output == 'good')")
+    load_plugins([str(plugin)])
+    made = benchmark(["good", "bad", "unanswered"], "edited")
+    assert run(made, client, predictions=path).per_task == {"t0": [1.0], "t1": [0.0], "t2": [None]}
+    before = rows_of(path)
+    answered = sorted((row for row in before if row["error"] is None), key=lambda row: row["task_id"])
+    plugin_of(plugin, "float(output == 'bad')")
+    scored = run(made, client, predictions=path)
+    assert scored.per_task == {"t0": [0.0], "t1": [1.0], "t2": [None]} and scored.resumed == 2
+    assert [request.messages[-1]["content"] for request in client.asked[3:]] == ["unanswered"]
+    assert rows_of(tmp_path / "p.jsonl.old") == before and len(rows_of(path)) == 3
+    kept = ("task_id", "output")
+    facts = ("latency_s", "completion_tokens", "eval")
+    for old, new in zip(answered, rows_of(path)[:2], strict=True):
+        assert [old[name] for name in kept] == [new[name] for name in kept]
+        assert [old["metadata"][name] for name in facts] == [new["metadata"][name] for name in facts]
+        assert old["metadata"]["verifier"] != new["metadata"]["verifier"]
+    assert run(made, client, predictions=path).resumed == 2
+    assert len(rows_of(path)) == 3
+
+
+def test_an_answer_whose_verifier_failed_is_not_generated_again(tmp_path: Path) -> None:
+    from evsys_hydra.registry import load_plugins
+
+    plugin, path, ready = tmp_path / "failing.py", tmp_path / "p.jsonl", tmp_path / "ready"
+    plugin_of(plugin, f"float(Path({str(ready)!r}).read_text())")
+    load_plugins([str(plugin)])
+    client, made = Echo(), benchmark(["good", "bad"], "failing")
+    assert run(made, client, predictions=path).metrics == {"n_tasks": 2, "n_errors": 2}
+    ready.write_text("0.5")
+    assert run(made, client, predictions=path).metrics["mean_reward"] == 0.5
+    assert len(client.asked) == 2 and [row["reward"] for row in rows_of(path)] == [0.5, 0.5]
+
+
+def test_rows_of_nobody_knows_whom_are_not_taken(tmp_path: Path) -> None:
+    class Plain:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def generate(self, *, prompt: str, max_tokens: int, temperature: float, stop: list[str] | None) -> str:
+            return self.text
+
+    made, path = benchmark(["one", "two"]), tmp_path / "p.jsonl"
+    assert made.score(Plain("good"), predictions=path).metrics["pass_rate"] == 1.0
+    assert made.score(Plain("bad"), predictions=path).metrics["pass_rate"] == 0.0
+    assert made.score(Plain("good"), predictions=path, identity="v1").metrics["pass_rate"] == 1.0
+    again = made.score(Plain("bad"), predictions=path, identity="v1")
+    assert (again.metrics["pass_rate"], again.resumed) == (1.0, 2)
+
+
 def test_what_cannot_run_is_said_before_anything_is_generated() -> None:
     verifier = {"kind": "e2b", "dockerfile": "FROM python", "test_sh": "t", "test_state_py": "p"}
     made = Benchmark.from_iterable("b", [{"task_id": "1", "instruction": "x", "verifier": verifier}])
