@@ -257,11 +257,17 @@ def _score(evaluation: Evaluation, one: Chosen, client: Any, record: ArmRecord, 
         step=step,
         on_progress=progress,
     )
-    said = earlier is not None and (earlier.metrics, earlier.breakdowns) == (row.metrics, row.breakdowns)
+    said = earlier is not None and _same(earlier, row)
     added = row.error is None and not said
     if added:
         record.event("eval", **asdict(row), settings=entry.model_dump(mode="json"))
     return Evaluated(arm.name, row, record.predictions_path(name, step), added)
+
+
+def _same(earlier: EvalResult, row: EvalResult) -> bool:
+    """Whether a row says what an earlier one says, by the same verifiers."""
+    known = earlier.facts.get("verifiers") or row.facts.get("verifiers")
+    return (earlier.metrics, earlier.breakdowns, known) == (row.metrics, row.breakdowns, row.facts.get("verifiers"))
 
 
 def _asked_before(entry: BenchmarkConfig, earlier: EvalResult | None) -> dict[str, list[str]]:

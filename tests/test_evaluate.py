@@ -95,6 +95,41 @@ def test_a_metric_is_added_without_new_answers(sweep: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_an_edited_verifier_scores_what_was_answered(sweep: Run, tmp_path: Path) -> None:
+    """Also where it changes no metric; until all arms are scored by it, the conclusion says so."""
+    plugin, folder, experiment = tmp_path / "own.py", tmp_path / "mine", tmp_path / "exp"
+    source = (
+        "from evsys_hydra import register_verifier\n"
+        "@register_verifier('own')\n"
+        "def own(output, expected, params):\n    return {}\n"
+    )
+    plugin.write_text(source.format("0.25"))
+    folder.mkdir()
+    tasks = [{**task, "verifier": {"kind": "in_process", "fn_name": "own"}} for task in TASKS[:8]]
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    parts = ROOT / "tests" / "parts" / "noop.py"
+    words = (f"plugins=[{parts},{plugin}]", f"benchmark.path={folder}", "metadata.success_metric=mean_reward")
+    sweep(*words, "metadata.baseline=null", "lr=0.5,1.0", check=True)
+    answers = [row["output"] for row in read_lines(experiment / "arms" / "lr=0.5" / "predictions" / "mine.jsonl")]
+    assert "verifier" not in read_json(experiment / "conclusion.json")["conclusion"]
+
+    for reward in ("0.75", "0.7 + 0.05"):
+        plugin.write_text(source.format(reward))
+        facts = evaluate("lr=0.5", "--dir", experiment, cwd=tmp_path)
+        assert [(row["name"], row["metrics"]["mean_reward"], row["added"]) for row in facts["evals"]] == [
+            ("mine", 0.75, True)
+        ]
+        rows = list(read_lines(experiment / "arms" / "lr=0.5" / "predictions" / "mine.jsonl"))
+        assert [row["output"] for row in rows] == answers and {row["reward"] for row in rows} == {0.75}
+    said = read_json(experiment / "conclusion.json")["conclusion"]
+    assert said.startswith("The arms were not all scored by the same verifier: edited in between: own of mine.")
+
+    facts = evaluate(experiment, cwd=tmp_path)
+    assert sorted((row["arm"], row["added"]) for row in facts["evals"]) == [("lr=0.5", False), ("lr=1.0", True)]
+    assert "verifier" not in read_json(experiment / "conclusion.json")["conclusion"]
+
+
+@pytest.mark.slow
 def test_the_store_and_the_conclusion_follow(sweep: Run, tmp_path: Path) -> None:
     """A benchmark that could not be scored is scored later, and counts as if it had been."""
     from evsys_hydra.store import open_store_at

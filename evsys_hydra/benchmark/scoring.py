@@ -25,7 +25,7 @@ from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
 from .predictions import UNVERIFIED, Answered, PredictionFile, SampleKey, fingerprint, prediction_row, sample_seed
 from .results import BenchmarkScore, PredictionRow
-from .task import LlmJudge, Task
+from .task import InProcess, LlmJudge, Task
 from .tasks import Benchmark
 from .verification import Checked, job_of, limits_of, setup_of, unusable, versions_of
 from .worker import Outcome
@@ -265,6 +265,9 @@ def _scored(
     score.breakdowns = breakdowns(samples, entry.breakdown_keys)
     score.resumed = resumed
     score.facts = dict(getattr(client, "facts", None) or {})
+    names = {task.task_id: task.verifier.fn_name for task in tasks if isinstance(task.verifier, InProcess)}
+    if versions := {names[task_id]: version for task_id, version in file.versions.items() if task_id in names}:
+        score.facts["verifiers"] = versions
     errors = [row["error"] for row in rows if row["error"] is not None]
     if len(errors) == len(rows):
         score.error = f"none of {len(rows)} predictions could be scored; the first: {errors[0]}"

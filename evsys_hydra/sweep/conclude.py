@@ -51,7 +51,7 @@ def conclude(directory: Path) -> ExperimentResult:
     top = highest_arm(verdict, words) if metric and dry is None else None
     best = next((arm for arm in own if top is not None and arm.name == top["name"]), None)
     hypothesis = (record.facts.get("metadata") or {}).get("hypothesis")
-    text = dry_text(dry) if dry else refused + write_conclusion(verdict, words, metric, hypothesis)
+    text = dry_text(dry) if dry else _edited(results) + refused + write_conclusion(verdict, words, metric, hypothesis)
     result = ExperimentResult(
         name=record.name,
         status="completed" if any(arm.status == "completed" for arm in own) else "failed",
@@ -94,6 +94,22 @@ def _rank(table: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
         return rank(table), ""
     except TableError as error:
         return None, f"The groups could not be ranked. {error}\n\n"
+
+
+def _edited(arms: Sequence[ArmResult]) -> str:
+    """A paragraph that says which verifiers were edited between the arms' evaluations; empty: none."""
+    versions: dict[str, set[str]] = {}
+    for arm in arms:
+        for row in arm.evals:
+            for name, version in (row.facts.get("verifiers") or {}).items() if row.step is None else ():
+                versions.setdefault(f"{name} of {row.name}", set()).add(version)
+    edited = sorted(name for name, found in versions.items() if len(found) > 1)
+    if not edited:
+        return ""
+    return (
+        f"The arms were not all scored by the same verifier: edited in between: {', '.join(edited)}. What they differ "
+        "in may be the verifier. Score them alike, without new answers: evsys-hydra eval EXPERIMENT.\n\n"
+    )
 
 
 def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]]:
