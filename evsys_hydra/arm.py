@@ -270,11 +270,21 @@ def open_client(
     else:
         settings = config.inference
         if settings.kind == "api" and getattr(settings, "cache", "") is None:  # what was paid for is not asked again
-            answers = record.arm_directory.resolve().parent.parent / API_ANSWERS
-            settings = settings.model_copy(update={"cache": str(answers)})
+            settings = settings.model_copy(update={"cache": str(_api_answers(record))})
         checkpoint = result.artifacts.get("checkpoint")
         opened = registry.inference.get(settings.kind).target(settings, checkpoint, config.run)
     return as_client(opened)
+
+
+def _judge(model: str, record: ArmRecord) -> InferenceClient:
+    from .inference.api import open_model  # httpx: only for benchmarks that have a judge
+
+    return open_model(model, _api_answers(record))
+
+
+def _api_answers(record: ArmRecord) -> Path:
+    """Where an experiment keeps what API models have answered."""
+    return record.arm_directory.resolve().parent.parent / API_ANSWERS
 
 
 def identity_of(result: RunResult) -> str:
@@ -324,7 +334,9 @@ def evaluate_one(
             predictions=record.predictions_path(name, step),
             identity=identity,
             on_progress=on_progress or (lambda done, total: record.progress(f"eval {name}", done, total)),
+            judge=lambda model: _judge(model, record),
             rounds=rounds,
+            scrub=record.scrub,
         )
     except Exception as error:
         print(record.scrub(traceback.format_exc()), flush=True)

@@ -69,12 +69,15 @@ class InLoop:
         from ..inference.local import LocalClient, LocalInference
 
         path = self._record.predictions_path(row.name, row.step) if self._record is not None else None
+        scrub = self._record.scrub if self._record is not None else str
         training = model.training
         model.eval()
         try:
             client = LocalClient(model, tokenizer, self._inference or LocalInference(kind="local"))
             # Not resumed: an earlier attempt's model at this step need not have been the same.
-            scored = score(self._benchmark, client, self._entry, seed=self._seed, predictions=path, resume=False)
+            scored = score(
+                self._benchmark, client, self._entry, seed=self._seed, predictions=path, resume=False, scrub=scrub
+            )
         finally:
             model.train(training)
         row.metrics, row.breakdowns = scored.metrics, scored.breakdowns

@@ -74,6 +74,7 @@ def score(
     resume: bool = True,
     judge: JudgeFactory | None = None,
     rounds: Rounds | None = None,
+    scrub: Callable[[str], str] = str,
 ) -> BenchmarkScore:
     """Score a client on a benchmark.
 
@@ -86,6 +87,7 @@ def score(
         resume: False: what is in the file does not count.
         judge: opens the client of a judge model; None: by the environment (see judge.py).
         rounds: scores the tasks in its order, round by round, and no further than it says; None: all at once.
+        scrub: takes secrets out of the errors that clients and verifiers give.
 
     Returns:
         The score; `error` is set if nothing could be scored or rows could not be written.
@@ -108,7 +110,8 @@ def score(
         local = any(isinstance(task.verifier, Checked) for task in tasks)
         pool = pool_for(setup_of(tasks, entry.verifier_timeout, allowed)) if local else None
         asked = {task.verifier.judge_model for task in tasks if isinstance(task.verifier, LlmJudge)}
-        scorer = _Scorer(samples, into, pool, Judges(asked, judge), on_progress, len(every), len(file.kept) + made)
+        before = len(file.kept) + made
+        scorer = _Scorer(samples, into, pool, Judges(asked, judge), scrub, on_progress, len(every), before)
         return scorer.run(answers, [_request(sample, entry, seed) for sample in samples])
 
     made = 0
@@ -142,6 +145,7 @@ class _Scorer:
         file: PredictionFile,
         pool: VerifierPool | None,
         judges: Judges,
+        scrub: Callable[[str], str],
         on_progress: OnProgress | None,
         total: int,
         before: int,
@@ -150,6 +154,7 @@ class _Scorer:
         self._file = file
         self._pool = pool
         self._judges = judges
+        self._scrub = scrub
         self._on_progress = on_progress
         self._total = total
         self._before = before
@@ -214,9 +219,8 @@ class _Scorer:
             facts["verifier"] = version
         if outcome.error is not None and result.error is None:
             facts[UNVERIFIED] = True
-        row = prediction_row(
-            self._file.mark, sample.task, sample.index, result.text, outcome.reward, outcome.error, facts
-        )
+        error = None if outcome.error is None else self._scrub(outcome.error)
+        row = prediction_row(self._file.mark, sample.task, sample.index, result.text, outcome.reward, error, facts)
         with self._lock:
             if self._stopped:
                 return

@@ -87,9 +87,14 @@ def open_api(config: ApiInference, checkpoint: str | Path | None, run: RunConfig
     return ApiClient(config if config.model is not None else config.model_copy(update={"model": run.model.name}))
 
 
-def open_model(model: str) -> ApiClient:
-    """An API model by name alone, at OPENAI_BASE_URL (or OpenAI) with OPENAI_API_KEY: judges, baseline models."""
-    return ApiClient(ApiInference(model=model, base_url=os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL))
+def open_model(model: str, cache: Path | None = None) -> ApiClient:
+    """An API model by name alone, at OPENAI_BASE_URL (or OpenAI) with OPENAI_API_KEY: judges, baseline models.
+
+    Args:
+        cache: directory where answers are kept.
+    """
+    url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+    return ApiClient(ApiInference(model=model, base_url=url, cache=None if cache is None else str(cache)))
 
 
 class ApiClient:

@@ -15,7 +15,7 @@ import pytest
 from evsys_hydra.record import ArmView
 from evsys_hydra.record.files import read_lines
 from evsys_hydra.sweep.collect import read_arm
-from tests.conftest import TASKS, command_line
+from tests.conftest import TASKS, Run, command_line
 
 from .servers import Server
 
@@ -75,3 +75,29 @@ def test_an_api_model_is_paid_for_once(tmp_path: Path, noop_words: list[str]) ->
         assert few is not None and few.metrics["pass_rate"] == 1.0 and few.facts["cached"] == 3
     kept = "".join(file.read_text() for file in (tmp_path / "exp").rglob("*.json*"))
     assert KEY not in kept and "api_answers" in {path.name for path in (tmp_path / "exp").iterdir()}
+
+
+def grade(number: int, body: dict[str, Any]) -> tuple[Any, ...]:
+    """The judge's word about any answer."""
+    return ("json", {"choices": [{"message": {"content": '{"reason": "so so", "score": 0.5}'}}]})
+
+
+@pytest.mark.slow
+def test_a_judge_is_paid_for_once(sweep: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation whose rows are lost asks for no second opinion."""
+    folder = tmp_path / "judged"
+    folder.mkdir()
+    verifier = {"kind": "llm_judge", "judge_model": "judge", "rubric": "Be right."}
+    tasks = [{**task, "verifier": verifier} for task in TASKS[:6]]
+    (folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    with Server(grade) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        sweep(f"benchmark.path={folder}", "metadata.baseline=null", "lr=1.0", multirun=False, check=True)
+        assert len(server.bodies) == 6
+        (directory,) = (tmp_path / "exp" / "arms").iterdir()
+        (directory / "predictions" / "judged.jsonl").unlink()
+        subprocess.run(["evsys-hydra", "eval", directory], cwd=tmp_path, check=True, capture_output=True)
+        assert len(server.bodies) == 6
+    rows = list(read_lines(directory / "predictions" / "judged.jsonl"))
+    assert [row["reward"] for row in rows] == [0.5] * 6

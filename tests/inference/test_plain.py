@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from evsys_hydra import ConfigError, Request, Result
@@ -49,6 +50,53 @@ def test_what_raises_is_an_error_of_its_request() -> None:
     assert [result.text for result in results] == ["A", "", "", "B"]
     assert results[1].error == "RuntimeError: it broke"
     assert results[2].error == "TypeError: the client returned a NoneType, not a str"
+
+
+class Flaky:
+    """Raises these, one a call, and then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def generate(self, *, prompt: str, max_tokens: int, temperature: float, stop: list[str] | None) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return prompt
+
+
+def refused(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://127.0.0.1")
+    return httpx.HTTPStatusError(str(status), request=request, response=httpx.Response(status))
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(), TimeoutError(), OSError(), httpx.ReadTimeout("x"), refused(429), refused(502)]
+)
+def test_what_another_attempt_may_heal_is_tried_again(error: Exception) -> None:
+    client = Flaky(error, error)
+    results = PlainAdapter(client, backoff_s=0.001).generate([ask("a"), ask("b")])
+    assert [(result.text, result.error, result.extras) for result in results] == [
+        ("a", None, {"retries": 2.0}),
+        ("b", None, {}),
+    ]
+    assert client.calls == 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), refused(400), FileNotFoundError("x")])
+def test_what_no_attempt_heals_is_tried_once(error: Exception) -> None:
+    client = Flaky(error)
+    first, second = PlainAdapter(client, backoff_s=0.001).generate([ask("a"), ask("b")])
+    assert first.error is not None and first.error.startswith(type(error).__name__) and second.text == "b"
+    assert client.calls == 2
+
+
+def test_a_server_that_is_gone_does_not_cost_every_sample_its_attempts() -> None:
+    client = Flaky(*[ConnectionError("gone")] * 200)
+    results = PlainAdapter(client, backoff_s=0.001).generate([ask(str(i)) for i in range(100)])
+    assert {result.error for result in results} == {"ConnectionError: gone"}
+    assert client.calls == 8 * 3 + 92
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
