@@ -86,7 +86,10 @@ class Adaptive:
         return loses_to(own, runs, planned, planned_own=planned_own)
 
     def _arms(self) -> dict[str, list[ArmView]]:
-        """Group -> its arms that have not failed, in the order they were planned."""
+        """Group -> all its arms, in the order they were planned.
+
+        Failed ones count too: were the level divided among those that are left, each failure would raise it.
+        """
         try:
             record = ExperimentRecord.load(self._own.directory.resolve().parent.parent)
         except RecordError:
@@ -94,7 +97,7 @@ class Adaptive:
         found: dict[str, list[ArmView]] = {}
         for name in record.arm_names:
             view = ArmView(record.arm_directory(name))
-            if view.role == "arm" and (name == self._own.name or view.state != "failed"):
+            if view.role == "arm":
                 found.setdefault(view.group, []).append(view)
         return found
 
@@ -108,12 +111,12 @@ class Adaptive:
         return None
 
     def _runs(self, views: Sequence[ArmView], rows: Rows) -> list[Rewards]:
-        """The rewards of a group's runs, up to the first seed that has none yet."""
+        """The rewards of a group's runs, up to the first seed that has none yet, or has failed."""
         runs: list[Rewards] = []
         for view in views:
             own = view.name == self._own.name
             rewards = self._rewards(rows, errored=1.0) if own else self._rewards_on_disk(view)
-            if not len(rewards):
+            if not len(rewards) or (not own and view.state == "failed"):
                 break
             runs.append(rewards)
         return runs

@@ -45,12 +45,15 @@ class Client:
 
 
 def train(config: ExperimentConfig) -> list[RunResult]:
+    if (config.arm or "").startswith("lr=0.1"):
+        raise RuntimeError("diverged")
     return [RunResult(run_id=config.arm or "")]
 
 
 def run(
     tmp_path: Path, *overrides: str, clients: dict[str, Client] | None = None, skill: dict[str, float] = SKILL
 ) -> ExperimentResult:
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "config.yaml"
     path.write_text(YAML)
 
@@ -111,6 +114,16 @@ def test_seeds_of_a_stopped_group_stop_after_their_first_round(tmp_path: Path) -
     assert calls["lr=1e-5,seed=2"] < N
     assert result.ranking["ranking"] == ["lr=0.001", "lr=0.0001"]
     assert result.ranking["scope"] == "recipe"
+
+
+def test_groups_that_failed_do_not_lower_the_bar(tmp_path: Path) -> None:
+    """The level is divided among all planned rivals: with 1 of them this arm is stopped after 96 tasks, with 3 later."""
+    skill = {"lr=0.0001": 0.88, "lr=1e-5": 0.7}
+    for rivals, wanted in (("", 96), ("0.1,0.11,", 128)):
+        clients: dict[str, Client] = {}
+        result = run(tmp_path / str(wanted), f"lr={rivals}1e-4,1e-5", clients=clients, skill=skill)
+        assert [arm.status for arm in result.arms].count("failed") == rivals.count(",")
+        assert {name: client.calls for name, client in clients.items()} == {"lr=0.0001": N, "lr=1e-5": wanted}
 
 
 def test_whom_a_group_lost_to_must_itself_be_ranked(tmp_path: Path) -> None:

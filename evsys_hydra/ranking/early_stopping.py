@@ -37,7 +37,7 @@ def loses_to(
         own: rewards of each of its runs so far, larger is better, in [0, 1] or [-1, 0], on the first tasks of one
             random order that all runs share; runs in the fixed order of their seeds, of any length.
         rivals: the same of every other group.
-        planned: how many runs each rival will have; 0: it can count for nothing (it failed).
+        planned: how many runs each rival was to have, those that failed included.
         planned_own: how many runs the group will have.
     """
     replicated = max([planned_own, *planned.values()], default=1) > 1
@@ -47,7 +47,7 @@ def loses_to(
         return None
     strongest: tuple[float, str] | None = None
     for name in sorted(rivals):
-        sets = max(1, planned_own * planned.get(name, 0))
+        sets = planned_own * planned[name]
         for mine in range(1, len(own) + 1):
             for theirs in range(1, len(rivals[name]) + 1):
                 margin = 0.0
