@@ -117,9 +117,9 @@ def test_seeds_of_a_stopped_group_stop_after_their_first_round(tmp_path: Path) -
 
 
 def test_groups_that_failed_do_not_lower_the_bar(tmp_path: Path) -> None:
-    """The level is divided among all planned rivals: with 1 of them this arm is stopped after 96 tasks, with 3 later."""
+    """The level is divided among all planned rivals: with one this arm is stopped after 96 tasks, with three later."""
     skill = {"lr=0.0001": 0.88, "lr=1e-5": 0.7}
-    for rivals, wanted in (("", 96), ("0.1,0.11,", 128)):
+    for rivals, wanted in [("", 96), ("0.1,0.11,", 128)]:
         clients: dict[str, Client] = {}
         result = run(tmp_path / str(wanted), f"lr={rivals}1e-4,1e-5", clients=clients, skill=skill)
         assert [arm.status for arm in result.arms].count("failed") == rivals.count(",")

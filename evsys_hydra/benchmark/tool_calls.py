@@ -15,7 +15,10 @@ from typing import Any
 
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _ACTION_FIELDS = ("ref", "text", "coordinate")
+_START = re.compile(r"[{[]")
 _DECODER = json.JSONDecoder()
+MOST_READ = 1_000_000
+"""Characters read in vain: an answer full of brackets would otherwise cost quadratic time."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,20 @@ def calls_match(made: Sequence[Call], wanted: Sequence[Call], params: Mapping[st
     """Whether the made calls are the wanted ones, one to one, in any order."""
     if len(made) != len(wanted):
         return False
-    if not wanted:
-        return True
-    for index, call in enumerate(made):
-        rest = [*made[:index], *made[index + 1 :]]
-        if _same(call, wanted[0], params) and calls_match(rest, wanted[1:], params):
-            return True
-    return False
+    fitting = [[place for place, call in enumerate(made) if _same(call, each, params)] for each in wanted]
+    owner: dict[int, int] = {}  # place of a made call -> the wanted one that has it
+
+    def placed(index: int, tried: set[int]) -> bool:
+        """Whether a wanted call gets a made one, if need be by moving others (augmenting paths)."""
+        for place in fitting[index]:
+            if place not in tried:
+                tried.add(place)
+                if place not in owner or placed(owner[place], tried):
+                    owner[place] = index
+                    return True
+        return False
+
+    return all(placed(index, set()) for index in range(len(wanted)))
 
 
 def _same(made: Call, wanted: Call, params: Mapping[str, Any]) -> bool:
@@ -71,10 +81,19 @@ def _same_value(name: str, made: Call, wanted: Call, params: Mapping[str, Any]) 
     value, expected = made.arguments.get(name), wanted.arguments[name]
     if name == "coordinate":
         return _near(value, expected, float(params.get("coordinate_tolerance", 25)))
-    allowed = params.get("allowed_values", {}).get(name)
-    if isinstance(value, bool) != isinstance(expected, bool):  # True == 1 in Python, not in JSON
-        return allowed is not None and any(value is option for option in allowed)
-    return bool(value == expected or (allowed is not None and value in allowed))
+    options = [expected, *(params.get("allowed_values", {}).get(name) or ())]
+    return any(_equal(value, option) for option in options)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equality as in JSON: true is not 1, as it is in Python."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    return bool(one == other)
 
 
 def _near(value: Any, expected: Any, tolerance: float) -> bool:
@@ -96,7 +115,7 @@ def _calls(value: Any) -> list[Call]:
         return _calls(value["tool_calls"])
     if isinstance(value.get("function"), dict):
         return _calls(value["function"])
-    if "name" in value:
+    if "name" in value and not {"tool", "action"} <= value.keys():  # an action may have a field of this name
         return [Call(value["name"], _arguments(value.get("arguments", value.get("parameters"))), action=False)]
     if "tool" in value:
         inner = _arguments(value.get("arguments", value.get("args")))
@@ -117,16 +136,19 @@ def _arguments(value: Any) -> Mapping[str, Any]:
 def json_values(text: str) -> list[Any]:
     """The outermost JSON objects and lists in a text, in order; what is between them is skipped."""
     values: list[Any] = []
-    place, tries = 0, 0
-    while tries < 100:  # an answer full of brackets would otherwise cost quadratic time
-        starts = [found for found in (text.find("{", place), text.find("[", place)) if found >= 0]
-        if not starts:
+    place, left = 0, MOST_READ
+    while left > 0:
+        start = _START.search(text, place)
+        if start is None:
             break
-        place = min(starts)
+        place = start.start()
         try:
             value, place = _DECODER.raw_decode(text, place)
             values.append(value)
-        except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
+        except json.JSONDecodeError as error:
+            left -= error.pos - place + error.pos // 16 + 1  # making the error counts the lines before it
             place += 1
-            tries += 1
+        except (ValueError, RecursionError):  # a number of thousands of digits, hundreds of nested lists
+            left -= MOST_READ // 100
+            place += 1
     return values

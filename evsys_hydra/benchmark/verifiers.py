@@ -15,8 +15,8 @@ from .tool_calls import calls_in, calls_match
 
 Params = dict[str, Any]
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+)?")
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+(?:\.\d+)?)?")
+_FRACTION = re.compile(r"(\d+)?\s*\\[dt]?frac(?:\{\s*(\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+(?:\.\d+)?)\s*\}|(\d)(\d))")
 
 
 @register_verifier("exact_match")
@@ -42,12 +42,14 @@ def regex_match(output: str, expected: Any, params: Params) -> float:
 
 @register_verifier("numeric")
 def numeric(output: str, expected: Any, params: Params) -> float:
-    """1 if the answer's last number (the last one in \\boxed{} if there is one) is the expected one.
+    r"""1 if the answer's last number (the last one in \boxed{} if there is one) is the expected one.
 
-    Reads 1,234.5, -2e3 and 3/4. params: tolerance (absolute, default 0), rel_tolerance (default 1e-6).
+    Reads 1,234.5, -2e3, 3/4, and LaTeX's \frac{3}{4} and 2\frac{1}{2}.
+
+    params: tolerance (absolute, default 0), rel_tolerance (default 1e-6).
     """
-    boxed = _BOXED.findall(output)
-    found, wanted = _last_number(boxed[-1] if boxed else output), _last_number(str(expected))
+    boxed = _boxed(output)
+    found, wanted = _last_number(output if boxed is None else boxed), _last_number(str(expected))
     if wanted is None:
         raise ValueError(f"expected {expected!r} has no number in it")
     if found is None:
@@ -88,8 +90,27 @@ def _folded(text: Any, params: Params) -> str:
     return str(text).casefold() if params.get("ignore_case") else str(text)
 
 
+def _boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{}; None if there is none."""
+    _, mark, rest = text.rpartition("\\boxed{")
+    depth = 1 if mark else 0
+    for place, character in enumerate(rest if mark else ""):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return rest[:place]
+    return None
+
+
+def _decimal(fraction: re.Match[str]) -> str:
+    """A fraction of LaTeX as a decimal number; as it stands if it divides by zero."""
+    whole, *parts = fraction.groups()
+    above, below = (float(part) for part in parts if part is not None)
+    return f"{float(whole or 0) + above / below!r} " if below else fraction[0]
+
+
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
+    text = _FRACTION.sub(_decimal, text.replace("\N{MINUS SIGN}", "-"))
+    found = _NUMBER.findall(text)
     if not found:
         return None
     number, _, divisor = found[-1].replace(",", "").partition("/")

@@ -38,6 +38,12 @@ def reward(fn_name: str, output: str, expected: Any, **params: Any) -> float:
         ("numeric", "7.2", 7, {"tolerance": 0.25}, 1),
         ("numeric", "7.3", 7, {"tolerance": 0.25}, 0),
         ("numeric", "none", 7, {}, 0),
+        ("numeric", r"\boxed{\frac{1}{2}}", 2, {}, 0),
+        ("numeric", r"so $\boxed{-\dfrac{1}{2}}$, with 3 steps", "-1/2", {}, 1),
+        ("numeric", r"2\frac{1}{2}", 2.5, {}, 1),
+        ("numeric", r"\frac34", 0.75, {}, 1),
+        ("numeric", r"\frac{3}{0}", 3, {}, 0),
+        ("numeric", "1/2.5", 0.4, {}, 1),
         ("numeric", "1/0", 7, {}, 0),
     ],
 )
@@ -68,6 +74,7 @@ CLICK = {"tool": "browser", "action": "click", "ref": "e12", "coordinate": [100,
         ({"ref": "e13"}, {}, 0),
         ({"action": "type"}, {}, 0),
         ({"tool": "shell"}, {}, 0),
+        ({"name": "Submit"}, {}, 1),
     ],
 )
 def test_actions(changes: dict[str, Any], params: dict[str, Any], wanted: float) -> None:
@@ -85,6 +92,7 @@ def test_text_counts_only_if_expected_and_other_fields_if_named() -> None:
 F = {"name": "f", "arguments": {"x": 1}}
 G = {"name": "g", "arguments": {"city": "Paris", "unit": "C"}}
 SMALL_G = {"name": "g", "arguments": {"city": "paris", "unit": "C"}}
+ANY = {"name": "f", "arguments": {"x": 2}}
 OPENAI_F = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
 
 
@@ -108,6 +116,15 @@ OPENAI_F = {"type": "function", "function": {"name": "f", "arguments": '{"x": 1}
         (f"<tool_call>{json.dumps(G)}</tool_call><tool_call>{json.dumps(F)}</tool_call>", [F, G], {}, 1),
         (json.dumps([G, F]), [F, G], {}, 1),
         (json.dumps([F, F]), [F, G], {}, 0),
+        (json.dumps({"name": "f", "arguments": {"x": [True]}}), {"name": "f", "arguments": {"x": [1]}}, {}, 0),
+        (json.dumps({"name": "f", "arguments": {"x": {"y": 1.0}}}), {"name": "f", "arguments": {"x": {"y": 1}}}, {}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": "auto"}}), F, {"allowed_values": {"x": ["auto", True]}}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": True}}), F, {"allowed_values": {"x": ["auto", True]}}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": 1000}}), F, {"allowed_values": {"x": [True, 1000]}}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": None}}), F, {"allowed_values": {"x": [None]}}, 1),
+        (json.dumps({"name": "f", "arguments": {"x": 0}}), F, {"allowed_values": {"x": [False]}}, 0),
+        (json.dumps([ANY, F]), [F, ANY], {"allowed_values": {"x": [1, 2]}}, 1),
+        ("x[i], " * 300 + json.dumps(F), F, {}, 1),
         (json.dumps([F, G]), [F], {}, 0),
         (json.dumps(F), [F, G], {}, 0),
         ("no call", F, {}, 0),
@@ -124,6 +141,8 @@ def test_hostile_answers_are_read_in_bounded_time() -> None:
     assert reward("tool_calls_match", '{"name": "f", "arguments": "' + "1" * 5000 + '"}', F) == 0
     assert reward("tool_calls_match", "{" * 200_000, F) == 0
     assert reward("tool_calls_match", "[" * 200_000, F) == 0
+    assert reward("tool_calls_match", '[{"x": 1}, ' * 20_000, F) == 0
+    assert reward("tool_calls_match", json.dumps([F] * 40), [*[F] * 39, G]) == 0
 
 
 def test_math_answers() -> None:
