@@ -192,6 +192,13 @@ class ChatTemplate(Strict):
     """Passed to chat templates that know it; null: not passed."""
 
 
+def without_empty(stop: list[str]) -> list[str]:
+    """Stop strings as they are; ValueError for an empty one, which would end every answer before it begins."""
+    if "" in stop:
+        raise ValueError("must not hold an empty string: every answer would end before it begins")
+    return stop
+
+
 class BenchmarkConfig(Strict):
     """One benchmark that every arm is scored on."""
 
@@ -242,6 +249,11 @@ class BenchmarkConfig(Strict):
     @classmethod
     def _generate(cls, value: Any) -> Any:
         return value if value is None else typed(registry.benchmarks, value)
+
+    @field_validator("stop")
+    @classmethod
+    def _stop(cls, value: list[str]) -> list[str]:
+        return without_empty(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> BenchmarkConfig:

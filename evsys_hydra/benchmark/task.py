@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ..config import Strict
+from ..config import Strict, without_empty
 
 
 class InProcess(Strict):
@@ -68,6 +68,11 @@ class Task(Strict):
     """The answer to this task ends before the first of these strings too, beside the benchmark entry's."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything about the task; breakdown_keys and cluster_key are paths into it."""
+
+    @field_validator("stop")
+    @classmethod
+    def _stop(cls, value: list[str] | None) -> list[str] | None:
+        return value if value is None else without_empty(value)
 
 
 def at_path(metadata: Mapping[str, Any], key: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cache import can_join, joined, keep_rows, with_prefix
+from .cache import cache_of, can_join, joined, keep_rows, with_prefix
 from .rows import Prefix, Row
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Batch:
             logits_to_keep=1,
         )
         last = torch.from_numpy(positions[:, -1:].copy()).to(self._device)
-        return out.logits[:, -1].float(), out.past_key_values, mask_tensor, last
+        return out.logits[:, -1].float(), cache_of(out, self._model), mask_tensor, last
 
 
 def _chunks(lengths: Sequence[int], budget: int | None) -> list[tuple[int, int]]:

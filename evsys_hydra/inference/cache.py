@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from ..errors import ConfigError
 from .rows import Prefix
 
 ROOM = 64
@@ -59,6 +60,21 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         keys, values = self._keys[:, :, :length], self._values[:, :, :length]
         self.keys, self.values = keys, values
         return keys, values
+
+
+def cache_of(out: Any, model: PreTrainedModel) -> Any:
+    """The cache that a model's output brings.
+
+    Raises:
+        ConfigError: a model that keeps a state of its own kind instead.
+    """
+    cache = getattr(out, "past_key_values", None)
+    if cache is None:
+        raise ConfigError(
+            f"inference.kind=local: models of type {model.config.model_type!r} keep a state of their own kind, which "
+            "this engine cannot batch; use inference=vllm, or inference=api with a server that runs the model"
+        )
+    return cache
 
 
 def can_join(model: PreTrainedModel) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .batch import Batch
+from .cache import cache_of
 from .rows import Prefix, Row
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Decoder:
         self._model = model
         self._tokenizer = tokenizer
         self._ends = ends
+        self._special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._device = model.device
 
@@ -45,7 +47,7 @@ class Decoder:
 
         with torch.no_grad():
             ids = torch.tensor([list(tokens)], device=self._device)
-            cache = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            cache = cache_of(self._model(input_ids=ids, use_cache=True, logits_to_keep=1), self._model)
         layers = getattr(cache, "layers", [])
         if not layers or any(type(layer) is not DynamicLayer for layer in layers):
             return None
@@ -72,13 +74,15 @@ class Decoder:
 
     def _append(self, row: Row, token: int) -> None:
         row.generated.append(token)
-        if token in self._ends or (row.stop and self._stopped(row)):
+        if token in self._ends or (row.stop and self._stopped(row, token)):
             row.finish = "stop"
         elif len(row.generated) >= row.max_tokens:
             row.finish = "length"
 
-    def _stopped(self, row: Row) -> bool:
+    def _stopped(self, row: Row, token: int) -> bool:
         """Whether a stop string has appeared; looks at the last tokens only, each of which is at least a byte."""
+        if any(self._special.get(stop) == token for stop in row.stop):  # it is not in the text
+            return True
         window = max(len(stop.encode()) for stop in row.stop) + 8
         tail = str(self._tokenizer.decode(row.generated[-window:], skip_special_tokens=True))
         return any(stop in tail for stop in row.stop)

@@ -63,7 +63,8 @@ def open_local(config: LocalInference, checkpoint: str | Path | None, run: RunCo
 
     wanted = run.model if config.dtype == "model" else run.model.model_copy(update={"dtype": config.dtype})
     model, tokenizer = load_model(wanted, checkpoint)
-    return LocalClient(model, tokenizer, config, identity=weights_identity(wanted.model_dump(), checkpoint))
+    identity = weights_identity({"prompt": config.prompt, **wanted.model_dump()}, checkpoint)
+    return LocalClient(model, tokenizer, config, identity=identity)
 
 
 class LocalClient:
@@ -96,7 +97,11 @@ class LocalClient:
         }
 
     def generate(self, requests: Sequence[Request], on_result: OnResult | None = None) -> list[Result]:
-        """Answer all requests. `latency_s` is from the start of the answer's batch to its last token."""
+        """Answer all requests. `latency_s` is from the start of the answer's batch to its last token.
+
+        Raises:
+            ConfigError: a model that keeps no cache which this engine knows (Mamba, RWKV).
+        """
         from .decoding import Decoder
 
         ends = stop_tokens(getattr(self._model.generation_config, "eos_token_id", None), self._tokenizer)
@@ -128,7 +133,7 @@ class LocalClient:
                 finish(index, Result(finish_reason="error", error=text, prompt_tokens=len(prompt)))
             else:
                 room = request.max_tokens if context is None else min(request.max_tokens, context - len(prompt))
-                stop = tuple(request.stop)
+                stop = tuple(text for text in request.stop if text)
                 rows.append(Row(index, prompt, room, request.temperature, request.seed, stop))
         return sorted(rows, key=lambda row: (-len(row.prompt), -row.max_tokens, row.index))
 

@@ -95,7 +95,7 @@ def open_vllm(config: VllmInference, checkpoint: str | Path | None, run: RunConf
         **({"enable_lora": True, "max_lora_rank": lora_room(int(adapter["r"]))} if adapter else {}),
     )
     lora = LoRARequest("arm", 1, str(checkpoint)) if adapter else None
-    identity = weights_identity({"engine": "vllm", **model.model_dump()}, checkpoint)
+    identity = weights_identity({"engine": "vllm", "prompt": config.prompt, **model.model_dump()}, checkpoint)
     return VllmClient(engine, load_tokenizer(model, checkpoint), config, lora=lora, identity=identity)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from evsys_hydra import Request, Result
-from evsys_hydra.inference.local import LocalClient, LocalInference
+from evsys_hydra import ConfigError, ModelConfig, Request, Result, RunConfig
+from evsys_hydra.inference.local import LocalClient, LocalInference, open_local
 from evsys_hydra.inference.prompts import tokenize
 
 torch = pytest.importorskip("torch")
@@ -28,7 +28,6 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from evsys_hydra.config import ModelConfig
     from evsys_hydra.models import load_tokenizer
 
     return load_tokenizer(ModelConfig(name="demo"))
@@ -211,6 +210,18 @@ def test_an_answer_ends_before_its_stop_string(model: Any, tokenizer: Any) -> No
     ]
 
 
+def test_a_special_token_is_a_stop_string_too(model: Any, tokenizer: Any) -> None:
+    """It is in no text; an answer may still end there, as with `<|im_end|>`."""
+    asked = requests(16, max_tokens=24)
+    mark = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    whole = LocalClient(model, tokenizer).generate(asked)
+    index, place = next((i, each.token_ids.index(mark)) for i, each in enumerate(whole) if mark in each.token_ids)
+    stopping = Request(**{**vars(asked[index]), "stop": ("<|assistant|>", "")})
+    (result,) = LocalClient(model, tokenizer).generate([stopping])
+    assert result.finish_reason == "stop" and list(result.token_ids) == whole[index].token_ids[: place + 1]
+    assert whole[index].text.startswith(result.text)
+
+
 def test_running_out_of_memory_loses_nothing(model: Any, tokenizer: Any) -> None:
     asked = requests(20, temperature=0.7, max_tokens=16)
     wanted = texts(LocalClient(model, tokenizer).generate(asked))
@@ -290,3 +301,21 @@ def test_the_module_imports_no_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("kind", ["mamba", "recurrent_gemma"])
+def test_a_model_whose_state_cannot_be_batched_is_refused(kind: str, tokenizer: Any) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"mamba": {"state_size": 4}, "recurrent_gemma": {"num_attention_heads": 4, "num_key_value_heads": 1}}[kind]
+    config = AutoConfig.for_model(kind, vocab_size=262, hidden_size=32, num_hidden_layers=3, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ConfigError, match=f"models of type '{kind}' keep a state of their own kind.*inference=vllm"):
+        LocalClient(model, tokenizer).generate(requests(2))
+
+
+def test_answers_to_prompts_of_another_style_are_not_taken() -> None:
+    run = RunConfig.model_construct(model=ModelConfig(name="demo"))
+    chat, plain = (open_local(LocalInference(prompt=style), None, run) for style in ("chat", "plain"))
+    assert chat.identity != plain.identity
