@@ -43,7 +43,8 @@ class VerifierPool:
         self._threads: list[threading.Thread] = []
         self._state = threading.Condition()
         self._open = 0
-        self._grow(VerifierProcess(setup))
+        self._first_s: dict[str, float] = {}
+        self._grow(VerifierProcess(setup, self._first_s))
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Verify later; `deliver` is called with the outcome from another thread."""
@@ -94,10 +95,11 @@ class VerifierPool:
 
     def _verify(self, worker: VerifierProcess | None, batch: Sequence[tuple[Job, Deliver]]) -> VerifierProcess | None:
         """Deliver an outcome for each job of a batch; gives back the worker, another one if it had to be replaced."""
+        idle = True
         while batch:
             done = 0
             try:
-                worker = worker or VerifierProcess(self.setup)
+                worker = worker or VerifierProcess(self.setup, self._first_s)
                 worker.send([job for job, _ in batch])
                 while done < len(batch):
                     outcomes = worker.receive(self._backlog)
@@ -107,6 +109,9 @@ class VerifierPool:
                 return worker
             except Lost as lost:
                 worker = None
+                if lost.place < 0 and idle:  # it was dead before it took the first one
+                    idle = False
+                    continue
                 culprit = max(done, lost.place)
                 job, deliver = batch[culprit]
                 self._deliver(deliver, Outcome(None, f"verifier {job.fn_name}: {lost}"))

@@ -12,12 +12,12 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import IO
 
 from ..errors import EvaluationError
-from .worker import Job, Outcome, Setup, command
+from .worker import FIRST_LIMIT_S, Job, Outcome, Setup, command
 
 START_LIMIT_S = 120.0
 LOOK_EVERY_S = 0.3
@@ -34,12 +34,21 @@ class Lost(Exception):
 class VerifierProcess:
     """A process that runs worker.py.
 
+    Args:
+        first_s: seconds that the first verification by each function took in other processes; it is added to. A
+            function that is not in it may take FIRST_LIMIT_S beyond the limit at first, others twice that time.
+
     Raises:
         EvaluationError: the verifiers could not be loaded in it.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, first_s: dict[str, float] | None = None) -> None:
         self._limit = setup.time_limit
+        self._first_s = {} if first_s is None else first_s
+        self._used: set[str] = set()
+        self._jobs: Sequence[Job] = ()
+        self._done = 0
+        self._told = time.monotonic()
         ours, theirs = socket.socketpair()
         with _shared_memory() as shared, theirs:
             shared.truncate(8)
@@ -63,6 +72,7 @@ class VerifierProcess:
         """Hand a batch over."""
         struct.pack_into("q", self._place, 0, -1)
         data = pickle.dumps(jobs)
+        self._jobs, self._done, self._told = jobs, 0, time.monotonic()
         try:
             self._connection.send_bytes(data)
         except OSError:
@@ -80,15 +90,34 @@ class VerifierProcess:
                 now = struct.unpack_from("q", self._place, 0)[0]
                 if now != place:
                     place, since = now, time.monotonic()
-                elif time.monotonic() - since > self._limit:
+                elif time.monotonic() - since > self._limit_at(place):
+                    self._first_s.setdefault(self._jobs[max(0, place)].fn_name, 0.0)
                     self.kill()
                     raise Lost(f"took longer than {self._limit:g} s and was stopped", place)
                 waiting()
             received: list[Outcome] = pickle.loads(self._connection.recv_bytes())
+            self._count(len(received))
             return received
         except (EOFError, OSError):
             self._raise_dead()
             raise
+
+    def _limit_at(self, place: int) -> float:
+        """Seconds that the verification at this place of the batch may take."""
+        fn_name = self._jobs[max(0, place)].fn_name
+        if fn_name in self._used or any(job.fn_name == fn_name for job in self._jobs[: max(0, place)]):
+            return self._limit
+        known = self._first_s.get(fn_name)
+        return self._limit + (FIRST_LIMIT_S if known is None else min(FIRST_LIMIT_S, 2 * known))
+
+    def _count(self, more: int) -> None:
+        """Note what was verified, and how long the first verification by a function took at most."""
+        now = time.monotonic()
+        self._done += more
+        for fn_name in {job.fn_name for job in self._jobs[: self._done]} - self._used:
+            self._first_s[fn_name] = max(self._first_s.get(fn_name, 0.0), now - self._told)
+            self._used.add(fn_name)
+        self._told = now
 
     def kill(self) -> None:
         """End the process, and what it has started, at once."""

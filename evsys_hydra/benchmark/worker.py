@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 VerifierFn = Callable[[str, Any, dict[str, Any]], "float | Outcome"]
 SEND_EVERY_S = 0.05
-ORPHAN_GRACE_S = 5.0
+FIRST_LIMIT_S = 30.0
+"""What the first verification by a function may take beyond the limit: it may import packages or load a dataset."""
+ORPHAN_GRACE_S = FIRST_LIMIT_S + 5.0
 
 
 class Job(NamedTuple):

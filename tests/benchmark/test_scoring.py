@@ -51,6 +51,35 @@ def test_a_verifier_that_misbehaves_costs_its_prediction() -> None:
     assert scored.error is None
 
 
+@register_verifier("test_warming_up")
+def warming_up(output: str, expected: Any, params: dict[str, Any]) -> float:
+    """Slow at first in its process, as one that imports a package; kills its process if the answer says so."""
+    if output == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not hasattr(sys, "_warmed_up"):
+        sys._warmed_up = True  # type: ignore[attr-defined]
+        time.sleep(1.0)
+    return 1.0
+
+
+def test_what_a_verifier_needs_at_first_does_not_count_against_its_limit() -> None:
+    scored = run(benchmark(["good", "good", "kill", "good", "good"], "test_warming_up"))
+    assert [row["reward"] for row in scored.predictions] == [1.0, 1.0, None, 1.0, 1.0]
+
+
+def test_a_verifier_process_that_died_while_idle_costs_nothing() -> None:
+    made = benchmark(["good"] * 3)
+    run(made)
+    children = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+    workers = [pid for pid in children if b"benchmark.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert workers
+    for pid in workers:
+        os.kill(int(pid), signal.SIGKILL)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+    assert [row["error"] for row in run(made).predictions] == [None] * 3
+
+
 def test_a_looping_regular_expression_costs_its_prediction() -> None:
     verifier = {"kind": "in_process", "fn_name": "regex_match", "expected": "(a+)+b"}
     rows = [{"task_id": text, "instruction": text, "verifier": verifier} for text in ("ab", "a" * 64, "aab")]
