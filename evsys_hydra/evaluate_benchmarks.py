@@ -25,6 +25,16 @@ WORD = re.compile(r"(benchmark|inference)\.([\w.]+)=")
 SAME_SAMPLES = ("name", "id", "tags", "metrics", "breakdown_keys", "cluster_key", "verifier_timeout")
 """Fields that change neither the samples nor which of them there are."""
 NOT_SCORED: dict[str, Any] = {"run_every": None, "model": None, "models": []}
+NOT_CHANGED = {
+    "run_every": "an evaluation scores a checkpoint that is there; validation while training is the sweep's",
+    "adaptive": "an evaluation scores every task; which group may stop is decided in the sweep",
+    **dict.fromkeys(
+        ("model", "models"),
+        "an evaluation scores what arms have trained; an API model alone: python -m evsys_hydra algorithm=none "
+        "inference=api inference.model=NAME benchmark=...",
+    ),
+}
+"""Fields that change nothing here, and what does instead."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +98,14 @@ def inference(config: ExperimentConfig, words: Sequence[str]) -> KindConfig:
 def check_words(words: Sequence[str]) -> None:
     """Raises ConfigError for words that change something else than the evaluation."""
     if wrong := [word for word in words if not WORD.match(word)]:
+        fields = [field for field in BenchmarkConfig.model_fields if field not in NOT_CHANGED]
         raise ConfigError(
             f"{', '.join(wrong)}: an evaluation can change benchmark.FIELD=VALUE and inference.FIELD=VALUE only. "
-            f"Fields of a benchmark: {', '.join(BenchmarkConfig.model_fields)}"
+            f"Fields of a benchmark: {', '.join(fields)}"
         )
+    found = [re.split(r"[.=]", word)[0] for word in _words("benchmark", words)]
+    if useless := [f"benchmark.{field}: {NOT_CHANGED[field]}" for field in found if field in NOT_CHANGED]:
+        raise ConfigError("\n".join(useless))
 
 
 def _chosen(entry: BenchmarkConfig, own: bool, words: Sequence[str], changed: Sequence[str]) -> Chosen:

@@ -171,6 +171,9 @@ def test_what_cannot_be_scored_is_said_at_once(sweep: Run, tmp_path: Path, other
     problems = evaluate(name, "--benchmark", "oter", "--dir", "exp", cwd=tmp_path, code=1)
     assert "--benchmark oter: neither a benchmark of the arm (tasks)" in problems and "tool_selection" in problems
     assert "lr=1: an evaluation can change" in evaluate(name, "lr=1", "--dir", "exp", cwd=tmp_path, code=1)
+    words = ("benchmark.models=[gpt]", "benchmark.run_every=5", "benchmark.adaptive=true")
+    problems = evaluate(name, *words, "--dir", "exp", cwd=tmp_path, code=1)
+    assert all(f"benchmark.{field}: an evaluation scores" in problems for field in ("models", "run_every", "adaptive"))
     assert "has no checkpoint of step 7" in evaluate(name, "--step", "7", "--dir", "exp", cwd=tmp_path, code=1)
     problems = evaluate("nobody", "--dir", "exp", cwd=tmp_path, code=1)
     assert "No arm 'nobody'" in problems and "python -m evsys_hydra algorithm=none model.name=nobody" in problems

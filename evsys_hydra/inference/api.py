@@ -10,8 +10,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ..causes import describe
 from ..config import KindConfig, RunConfig
 from ..errors import ConfigError
 from ..registry import register_inference
-from .api_cache import ResponseCache
+from .api_cache import ResponseCache, key_of
 from .api_gate import Gate, backoff
 from .api_protocol import Answer, Refused, Retry, body_of, path_of, read_answer
 from .client import Request, Result
@@ -142,27 +142,33 @@ class ApiClient:
         gate = Gate(self._config.concurrency)
         limits = httpx.Limits(max_connections=self._config.concurrency)
         waiting = iter(range(len(requests)))
+        asked: dict[str, asyncio.Task[Result]] = {}
         async with httpx.AsyncClient(timeout=self._config.timeout_s, limits=limits) as http:
-            askers = min(self._config.concurrency, len(requests))
-            await asyncio.gather(*(self._answer_some(http, gate, requests, waiting, finish) for _ in range(askers)))
 
-    async def _answer_some(
-        self, http: httpx.AsyncClient, gate: Gate, requests: Sequence[Request], waiting: Iterator[int], finish: OnResult
-    ) -> None:
-        for index in waiting:
-            try:
-                result = await self._answer(http, gate, requests[index])
-            except Exception as error:  # texts that are no Unicode, for example: no other request suffers
-                result = Result(finish_reason="error", error=self._clean(describe(error)))
-            finish(index, result)
+            async def answer_some() -> None:
+                for index in waiting:
+                    finish(index, await self._answer_once(http, gate, requests[index], asked))
 
-    async def _answer(self, http: httpx.AsyncClient, gate: Gate, request: Request) -> Result:
-        config = self._config
-        body = body_of(request, str(config.model), config.endpoint, config.max_tokens_field)
-        kept = self._cache.get(body) if self._cache is not None else None
-        if kept is not None:
+            await asyncio.gather(*(answer_some() for _ in range(min(self._config.concurrency, len(requests)))))
+
+    async def _answer_once(
+        self, http: httpx.AsyncClient, gate: Gate, request: Request, asked: dict[str, asyncio.Task[Result]]
+    ) -> Result:
+        """The answer to a request; equal ones (greedy samples of one task) share theirs."""
+        try:
+            config = self._config
+            body = body_of(request, str(config.model), config.endpoint, config.max_tokens_field)
+            kept = self._cache.get(body) if self._cache is not None else None
+            if kept is None and (key := key_of(body)) not in asked:
+                asked[key] = asyncio.create_task(self._answer(http, gate, body))
+                return await asked[key]
             self.usage.cached += 1
-            return kept
+            return kept or replace(await asked[key])
+        except Exception as error:  # texts that are no Unicode, for example: no other request suffers
+            return Result(finish_reason="error", error=self._clean(describe(error)))
+
+    async def _answer(self, http: httpx.AsyncClient, gate: Gate, body: dict[str, Any]) -> Result:
+        config = self._config
         started = time.monotonic()
         why = ""
         for attempt in range(config.max_retries + 1):

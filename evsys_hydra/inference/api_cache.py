@@ -34,12 +34,12 @@ class ResponseCache:
 
     def get(self, body: dict[str, Any]) -> Result | None:
         """The answer to an equal request; None if there is none."""
-        kept = self._kept.get(_key(body))
+        kept = self._kept.get(key_of(body))
         return Result(**kept) if kept is not None else None
 
     def put(self, body: dict[str, Any], result: Result) -> None:
         """Keep an answer. A disk that refuses costs the cache, not the answer."""
-        key = _key(body)
+        key = key_of(body)
         self._kept[key] = asdict(result)
         try:
             self._writer.append({"key": key, "result": self._kept[key]})
@@ -47,5 +47,6 @@ class ResponseCache:
             return
 
 
-def _key(body: dict[str, Any]) -> str:
+def key_of(body: dict[str, Any]) -> str:
+    """What equal requests have in common."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

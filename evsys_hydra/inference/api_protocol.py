@@ -97,13 +97,16 @@ def read_answer(response: httpx.Response) -> Answer:
 
 def _read(value: Any) -> Answer:
     choice = value["choices"][0]
+    reason = choice.get("finish_reason")
+    if reason == "error" or choice.get("error"):  # said with status 200 by servers that pass others' answers on
+        raise Retry(f"the server broke off: {_unicode(str(choice.get('error') or reason))[:MAX_READ]}")
     text = choice["text"] if "text" in choice else _text(choice["message"])
     if not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}")
     usage = value.get("usage") or {}
     return Answer(
         text=_unicode(text),
-        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        finish_reason=reason if reason in ("length", "content_filter") else "stop",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
     )

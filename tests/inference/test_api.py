@@ -70,6 +70,7 @@ def test_what_is_sent() -> None:
         ("json", {"choices": []}),
         ("json", {"choices": [{"message": {"content": 7}}]}),
         ("json", {"choices": [{"text": None}]}),
+        ("json", {"choices": [{"message": {"content": "half an"}, "finish_reason": "error"}]}),
         ("json", ["odd"]),
         ("json", None),
         ("status", 200, {"content-encoding": "gzip"}, "not compressed"),
@@ -199,6 +200,26 @@ def test_the_gate_halves_once_a_burst_and_grows_back() -> None:
         return [*limits, gate.limit]
 
     assert asyncio.run(play()) == [8.0, 16.0]
+
+
+def test_what_a_filter_took_is_said() -> None:
+    choice = {"message": {"content": ""}, "finish_reason": "content_filter"}
+    with Server(lambda number, body: ("json", {"choices": [choice]})) as server:
+        (result,) = client_of(server).generate(ask("a"))
+    assert (result.text, result.finish_reason, result.error) == ("", "content_filter", None)
+
+
+def test_equal_requests_are_paid_once() -> None:
+    """Greedy samples of one task; sampled ones have seeds of their own."""
+    with Server(lambda number, body: None, seconds=0.05) as server:
+        client = client_of(server, concurrency=4)
+        told: list[int] = []
+        results = client.generate(ask(*["same"] * 6, "other"), lambda index, _: told.append(index))
+        assert len(server.bodies) == 2 and client.usage.cached == 5
+        assert [result.text for result in results] == ["SAME"] * 6 + ["OTHER"] and sorted(told) == list(range(7))
+        sampled = [Request(ask("same")[0].messages, temperature=1.0, seed=seed) for seed in range(3)]
+        client.generate(sampled)
+        assert len(server.bodies) == 5
 
 
 def test_usage_and_cost() -> None:
