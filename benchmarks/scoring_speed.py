@@ -22,6 +22,8 @@ WANTED = 5000.0
 class Instant:
     """Answers with the instruction's last word."""
 
+    identity = "instant"
+
     def generate(
         self, requests: Sequence[Request], on_result: Callable[[int, Result], None] | None = None
     ) -> list[Result]:
