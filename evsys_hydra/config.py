@@ -35,6 +35,8 @@ class KindConfig(Strict):
     """Whether an algorithm can train in several processes (`model.processes`)."""
     in_shards: ClassVar[bool] = True
     """Whether these may hold a part of the model each (`model.parallel: fsdp`)."""
+    figures: ClassVar[tuple[str, ...] | None] = None
+    """Names of the metrics that an algorithm's runs have in the end; None: not known."""
 
 
 def typed(part: registry.Registry[Any], value: Any) -> Any:

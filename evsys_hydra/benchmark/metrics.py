@@ -14,11 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import registry
+from ..config import BenchmarkConfig
 from ..errors import ConfigError
 from ..registry import register_metric
 
 DEFAULT = ("mean_reward", "pass_rate", "n_tasks", "n_errors")
 PASS = 1.0
+
+
+def metric_names(entry: BenchmarkConfig) -> list[str]:
+    """The metrics that a benchmark entry's scores have."""
+    return list(dict.fromkeys([*DEFAULT, *entry.metrics]))
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,10 @@ class Checker:
             from ..benchmark.tasks import check_benchmark
 
             problems += self._once(entry, check_benchmark)
+        if self._data and self._benchmarks:
+            from .success_metric import success_metric_problem
+
+            problems += [problem] if (problem := success_metric_problem(config)) is not None else []
         return problems
 
     def _once(self, part: BaseModel, check: Callable[[Any], list[str]], by: str = "") -> list[str]:

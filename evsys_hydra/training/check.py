@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+
+from ..benchmark.metrics import metric_names
 from ..benchmark.tasks import name_of
 from ..config import ExperimentConfig
 from .loop_config import LoopConfig
@@ -24,16 +27,19 @@ def training_problems(config: ExperimentConfig) -> list[str]:
 
 
 def _unwatchable(config: ExperimentConfig, metric: str) -> list[str]:
-    every = {name_of(entry): entry.run_every for entry in config.metadata.benchmark}
-    scored = [name for name, steps in every.items() if steps is not None]
+    every = {name_of(entry): entry for entry in config.metadata.benchmark}
+    scored = {name: metric_names(entry) for name, entry in every.items() if entry.run_every is not None}
     if not scored:
         return [
             f"algorithm.early_stopping.metric = {metric!r}, but no benchmark is scored during training: set run_every "
             f"on the benchmark (there is {', '.join(every) or 'none'})"
         ]
-    if any(metric.startswith(f"{name}.") for name in scored):
+    known = [f"{name}.{key}" for name, keys in scored.items() for key in keys]
+    if metric in known:
         return []
+    near = difflib.get_close_matches(metric, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     return [
-        f"algorithm.early_stopping.metric = {metric!r} is of no benchmark that is scored during training: write "
-        f"<benchmark>.<metric> with one of {', '.join(scored)}, or set run_every on another benchmark"
+        f"algorithm.early_stopping.metric = {metric!r} is not scored during training{hint}: write one of "
+        f"{', '.join(known)}, or set run_every on another benchmark"
     ]

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from .encoding import Render
-from .loop_config import LoopConfig
+from .loop_config import LOOP_FIGURES, LoopConfig
 from .pairs import pair_problem
 
 
@@ -15,6 +15,7 @@ class DPOConfig(LoopConfig):
     """Direct preference optimization: chosen answers become likelier than rejected ones, measured from the start."""
 
     in_processes: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = (*LOOP_FIGURES, "preference_accuracy", "reward_margin")
     kind: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0)
     """How strongly the policy is held to where it started: the higher, the closer it stays."""

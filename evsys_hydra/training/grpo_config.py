@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ..config import SandboxLimits, check_sandbox
-from .loop_config import LoopConfig
+from .loop_config import LOOP_FIGURES, LoopConfig
 from .rl.prompts import task_problem
 from .schedule import ScheduleName
 
@@ -19,6 +19,17 @@ class GRPOConfig(LoopConfig):
     in_processes: ClassVar[bool] = True
     in_shards: ClassVar[bool] = False
     samples: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = (
+        *LOOP_FIGURES,
+        "reward",
+        "reward_std",
+        "equal_groups",
+        "answer_tokens",
+        "cut_fraction",
+        "errored_rewards",
+        "clip_fraction",
+        "kl",
+    )
     kind: Literal["grpo"] = "grpo"
     batch_size: int = Field(8, ge=1)
     """Prompts a step; each is answered num_generations times."""

@@ -25,6 +25,19 @@ class EarlyStopping(Strict):
     """The arm's checkpoint is the one with the best value; false: the last one."""
 
 
+LOOP_FIGURES = (
+    "train_loss",
+    "train_loss_mean",
+    "tokens",
+    "train_seconds",
+    "tokens_per_s",
+    "steps",
+    "n_examples",
+    "n_dropped",
+)
+"""Metrics that every run of the training loop has in the end."""
+
+
 class LoopConfig(KindConfig):
     """Steps, learning rate, memory, checkpoints and an early end."""
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from .loop_config import LoopConfig
+from .loop_config import LOOP_FIGURES, LoopConfig
 from .shapes import row_problem, shape_of
 
 PROMPT, DEMONSTRATION = "{prompt}", "{demonstration}"
@@ -23,6 +23,7 @@ class SDFTConfig(LoopConfig):
     in_processes: ClassVar[bool] = True
     in_shards: ClassVar[bool] = False
     samples: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = (*LOOP_FIGURES, "answer_tokens")
     kind: Literal["sdft"] = "sdft"
     batch_size: int = Field(16, ge=1)
     """Prompts a step, each answered once."""

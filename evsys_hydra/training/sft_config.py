@@ -8,13 +8,14 @@ from pydantic import Field
 
 from .chat import LossOn
 from .encoding import EncodingOptions, Render, TooLong
-from .loop_config import LoopConfig
+from .loop_config import LOOP_FIGURES, LoopConfig
 
 
 class SFTConfig(LoopConfig):
     """Supervised fine-tuning: cross-entropy on what the assistant says, averaged over the tokens of a step."""
 
     in_processes: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = (*LOOP_FIGURES, "n_truncated")
     kind: Literal["sft"] = "sft"
     loss_on: LossOn = "all"
     """Train on all assistant turns of a chat or on its last."""

@@ -44,8 +44,12 @@ def problems(config: Any) -> str:
             "metric = 'val.pass_rate', but no benchmark is scored during training: set run_every on the benchmark "
             "(there is val, test)",
         ),
-        ([watching("vall.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
-        ([watching("test.pass_rate")], 7, "write <benchmark>.<metric> with one of val, or set run_every on another"),
+        ([watching("vall.pass_rate")], 7, "is not scored during training (did you mean 'val.pass_rate'?): write one"),
+        ([watching("test.pass_rate")], 7, "val.n_tasks, val.n_errors, or set run_every on another benchmark"),
+        ([watching("val.pass_rat")], 7, "'val.pass_rat' is not scored during training (did you mean 'val.pass_rate'?)"),
+        (["metadata.success_metric=pas_rate"], None, "'pas_rate' will have no value (did you mean 'pass_rate'?)"),
+        (["metadata.success_metric=val.pass@2"], None, "metrics: val.mean_reward, val.pass_rate, val.n_tasks"),
+        (["metadata.success_metric=train_los"], None, "(did you mean 'train_loss'?)"),
         (
             ["model.dtype=float16"],
             None,
@@ -60,6 +64,8 @@ def test_what_cannot_be_trained_is_said(words: list[str], run_every: int | None,
 def test_what_can_be_trained_is_not_refused() -> None:
     assert problems(composed(watching("val.pass_rate"), run_every=7)) == ""
     assert problems(composed("algorithm=none", "model.dtype=float16")) == ""
+    for metric in ("pass_rate", "val.mean_reward", "train_loss_mean", "n_truncated", "null"):
+        assert problems(composed(f"metadata.success_metric={metric}")) == ""
 
 
 def test_a_dry_run_scores_in_the_loop_too() -> None:

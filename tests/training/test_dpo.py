@@ -73,6 +73,7 @@ def test_chosen_answers_become_likelier_than_rejected_ones(tiny: Path, tmp_path:
     assert result.metrics["train_loss"] < 0.3
     assert result.metrics["preference_accuracy"] == 1.0 and result.metrics["reward_margin"] > 1
     assert result.metrics["n_examples"] == len(PAIRS) and result.metrics["n_dropped"] == 0
+    assert set(result.metrics) == set(DPOConfig.figures)
 
 
 @pytest.mark.model

@@ -70,6 +70,7 @@ def test_the_student_comes_nearer_to_its_teacher(lora: LoraConfig | None, tmp_pa
     first = events(tmp_path / "arm", "metrics")[0]["values"]["loss"]
     assert 0 < result.metrics["train_loss"] < 0.7 * first
     assert result.metrics["n_examples"] == 12 and 1 <= result.metrics["answer_tokens"] <= 6
+    assert set(result.metrics) == set(SDFTConfig.figures)
 
 
 @pytest.mark.model

@@ -15,6 +15,7 @@ from evsys_hydra.models import load_model, load_tokenizer, merge_adapters
 from evsys_hydra.training.encoding import EncodingOptions, encode_rows
 from evsys_hydra.training.errors import TrainingDiverged
 from evsys_hydra.training.loss import LabelLoss, head_takes_positions
+from evsys_hydra.training.sft_config import SFTConfig
 
 from .parts import ROWS, events, make_tiny_model, run_sft, weights_hash
 
@@ -86,6 +87,7 @@ def test_it_learns_and_says_so(tiny: Path, tmp_path: Path) -> None:
     assert set(lines[0]["values"]) == {"loss", "lr", "grad_norm", "tokens", "tokens_per_s"}
     assert lines[0]["values"]["loss"] > 2 * lines[-1]["values"]["loss"]
     assert result.metrics["steps"] == 60 and result.metrics["n_examples"] == len(ROWS)
+    assert set(result.metrics) == set(SFTConfig.figures)
     assert result.metrics["train_loss"] < result.metrics["train_loss_mean"]
     assert events(tmp_path / "arm", "progress")[-1]["done"] == 60
     final = events(tmp_path / "arm", "checkpoint")[-1]
