@@ -78,7 +78,7 @@ def model_source(model: ModelConfig) -> Source:
 
 
 def check_model(model: ModelConfig) -> list[str]:
-    """Problems of a model's config that can be seen without loading it; nothing is imported or downloaded."""
+    """Problems of a model's config that can be seen without loading it: no download, no torch."""
     try:
         source = model_source(model)
     except ConfigError as error:
@@ -86,6 +86,11 @@ def check_model(model: ModelConfig) -> list[str]:
     problems = []
     if source.is_local and source.gguf_file is None and not (Path(source.name) / "config.json").is_file():
         problems.append(f"model.name={model.name!r}: {source.name} has no config.json, so it is no model")
+    if not source.is_local and _is_offline():
+        try:
+            _located(source.name, model.revision)
+        except OSError as error:
+            problems.append(f"model.name={model.name!r}: {error} {_offline_remedy(source.name)}")
     if model.chat_template is not None and not Path(model.chat_template).expanduser().is_file():
         problems.append(f"model.chat_template={model.chat_template!r}: no such file")
     return problems
@@ -256,6 +261,10 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").lower() not in _OFFLINE_OFF
 
 
+def _offline_remedy(name: str) -> str:
+    return f"HF_HUB_OFFLINE is set: give a directory, or unset it, or run `hf download {name}` first."
+
+
 @contextmanager
 def _explained(what: str, name: str) -> Iterator[None]:
     """Turn the libraries' errors about missing files into one that names the model and the remedy."""
@@ -266,7 +275,7 @@ def _explained(what: str, name: str) -> Iterator[None]:
         if Path(name).is_dir():
             remedy = f"Check the files in {name}."
         elif _is_offline():
-            remedy = f"HF_HUB_OFFLINE is set: give a directory, or unset it, or run `hf download {name}` first."
+            remedy = _offline_remedy(name)
         else:
             remedy = "Check the name, the revision and your access to the hub, or give a directory."
         raise ConfigError(f"cannot load the {what} {name!r}: {reason} {remedy}") from error

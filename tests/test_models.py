@@ -27,9 +27,12 @@ def test_names_are_resolved(tmp_path: Path) -> None:
         resolve_model_path("./none")
 
 
-def test_the_driver_sees_problems_without_loading(tmp_path: Path) -> None:
+def test_the_driver_sees_problems_without_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_model(ModelConfig(name="demo")) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     assert check_model(ModelConfig(name="org/model")) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "it is not in the hub's cache. HF_HUB_OFFLINE is set" in check_model(ModelConfig(name="org/model"))[0]
     assert "no config.json" in check_model(ModelConfig(name=str(tmp_path)))[0]
     assert "no such directory" in check_model(ModelConfig(name=str(tmp_path / "none")))[0]
     assert "GGUF files there: none" in check_model(ModelConfig(name=str(tmp_path), gguf_file="a.gguf"))[0]

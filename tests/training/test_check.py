@@ -47,6 +47,7 @@ def problems(config: Any) -> str:
         ([watching("vall.pass_rate")], 7, "is not scored during training (did you mean 'val.pass_rate'?): write one"),
         ([watching("test.pass_rate")], 7, "val.n_tasks, val.n_errors, or set run_every on another benchmark"),
         ([watching("val.pass_rat")], 7, "'val.pass_rat' is not scored during training (did you mean 'val.pass_rate'?)"),
+        (["model.name=nobody/nothing"], None, "'nobody/nothing': it is not in the hub's cache. HF_HUB_OFFLINE is"),
         (["metadata.success_metric=pas_rate"], None, "'pas_rate' will have no value (did you mean 'pass_rate'?)"),
         (["metadata.success_metric=val.pass@2"], None, "metrics: val.mean_reward, val.pass_rate, val.n_tasks"),
         (["metadata.success_metric=train_los"], None, "(did you mean 'train_loss'?)"),
@@ -57,7 +58,10 @@ def problems(config: Any) -> str:
         ),
     ],
 )
-def test_what_cannot_be_trained_is_said(words: list[str], run_every: int | None, said: str) -> None:
+def test_what_cannot_be_trained_is_said(
+    words: list[str], run_every: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert said in problems(composed(*words, run_every=run_every))
 
 
