@@ -269,7 +269,11 @@ class BenchmarkConfig(Strict):
             if drawn and not 1 <= int(drawn[1]) <= self.num_samples:
                 raise ValueError(f"metric {metric!r} needs num_samples >= {drawn[1]}; it is {self.num_samples}")
             if not drawn:
-                registry.metrics.get(metric)
+                try:
+                    registry.metrics.get(metric)
+                except UnknownKind as error:
+                    drawn_too = f"Or pass@k and pass^k, k up to num_samples ({self.num_samples})."
+                    raise UnknownKind(f"{error} {drawn_too}") from error
         return self
 
 

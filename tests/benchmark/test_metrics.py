@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from evsys_hydra import ConfigError, UnknownKind, register_metric
+from evsys_hydra import BenchmarkConfig, ConfigError, UnknownKind, register_metric
 from evsys_hydra.benchmark.breakdown import breakdowns
 from evsys_hydra.benchmark.metrics import TaskSamples, compute, pass_at_k, pass_hat_k
 
@@ -56,6 +56,8 @@ def test_registered_metrics() -> None:
     assert compute(tasks([0.2], [0.7]), ["best_reward"])["best_reward"] == 0.7
     with pytest.raises(UnknownKind, match="best_rewrad"):
         compute(tasks([1]), ["best_rewrad"])
+    with pytest.raises(UnknownKind, match=r"'pass_at_1'.* Or pass@k and pass\^k, k up to num_samples \(2\)"):
+        BenchmarkConfig(path="x", num_samples=2, metrics=["pass_at_1"])
 
 
 def test_breakdowns_partition_the_headline() -> None:
