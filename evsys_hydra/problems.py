@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from .hints import did_you_mean
 
 
 def describe_validation(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -35,9 +36,7 @@ def _nearest(name: str, model: type[BaseModel] | None) -> str:
     if model is None:
         return ""
     fields = sorted(model.model_fields)
-    near = difflib.get_close_matches(name, fields, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{hint}. Valid fields: {', '.join(fields)}"
+    return f"{did_you_mean(name, fields)}. Valid fields: {', '.join(fields)}"
 
 
 def _model_at(model: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel] | None:

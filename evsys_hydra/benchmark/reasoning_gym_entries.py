@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from ..hints import did_you_mean
+
 TUPLE, PAIRS = "__tuple__", "__pairs__"
 
 
@@ -94,17 +96,12 @@ def _open(name: str, size: int, seed: int, config: dict[str, Any]) -> Any:
         raise _Refused(f"names: reasoning-gym has no dataset {name!r}{hint}")
     known = sorted({field.name for field in fields(DATASETS[name][1])} - {"seed", "size"})
     if odd := sorted(set(config) - set(known)):
-        said = ", ".join(_misspelt(key, known) for key in odd)
+        said = ", ".join(f"{key!r}{did_you_mean(key, known)}" for key in odd)
         raise _Refused(f"config.{name}: no such setting: {said}; it has {', '.join(known) or 'none'}")
     try:
         return dataset_of(name, {**config, "seed": seed, "size": size})
     except Exception as error:
         raise _Refused(f"config.{name}: refused by the dataset: {type(error).__name__}: {error}") from error
-
-
-def _misspelt(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"{key!r} (did you mean {near[0]!r}?)" if near else repr(key)
 
 
 def _entry(name: str, dataset: Any, index: int, config: dict[str, Any]) -> dict[str, Any]:

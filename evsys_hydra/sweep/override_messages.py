@@ -5,7 +5,6 @@ Hydra says "Key 'bathc_size' is not in struct" of the first one only, and of `lr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -13,6 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+
+from ..hints import did_you_mean
 
 
 def set_up_messages() -> None:
@@ -61,7 +62,6 @@ def _unknown(key: str, config: DictConfig, added: set[str]) -> str | None:
             return None
         fields = sorted(str(name) for name in node if str(name) != "hydra")
         if step not in node:
-            near = difflib.get_close_matches(step, fields, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else f" (add one that a plugin knows with +{key}=...)"
+            hint = did_you_mean(step, fields) or f" (add one that a plugin knows with +{key}=...)"
             return f"{key}: unknown field{hint}. Fields{f' of {where}' if where else ''}: {', '.join(fields) or 'none'}"
     return None

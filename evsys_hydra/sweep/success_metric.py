@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ..benchmark.metrics import metric_names
 from ..benchmark.tasks import name_of
 from ..config import ExperimentConfig
+from ..hints import did_you_mean
 
 
 def success_metric_problem(config: ExperimentConfig) -> str | None:
@@ -32,6 +31,5 @@ def success_metric_problem(config: ExperimentConfig) -> str | None:
 def _unless(metric: str, known: list[str]) -> str | None:
     if metric in known:
         return None
-    near = difflib.get_close_matches(metric, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(metric, known)
     return f"metadata.success_metric = {metric!r} will have no value{hint}; metrics: {', '.join(known)}"

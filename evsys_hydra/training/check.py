@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from ..benchmark.metrics import metric_names
 from ..benchmark.tasks import name_of
 from ..config import ExperimentConfig
+from ..hints import did_you_mean
 from .loop_config import LoopConfig
 
 FLOAT16 = "cannot be trained in (its gradients underflow)"
@@ -37,8 +36,7 @@ def _unwatchable(config: ExperimentConfig, metric: str) -> list[str]:
     known = [f"{name}.{key}" for name, keys in scored.items() for key in keys]
     if metric in known:
         return []
-    near = difflib.get_close_matches(metric, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(metric, known)
     return [
         f"algorithm.early_stopping.metric = {metric!r} is not scored during training{hint}: write one of "
         f"{', '.join(known)}, or set run_every on another benchmark"
