@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,13 +62,23 @@ def in_processes(train: Train[Config], config: Config, context: TrainContext) ->
 
 
 def apart(act: Callable[..., T], *arguments: Any) -> T:
-    """What a function gives in a process of its own, which leaves no GPU in use here and ends with it."""
-    fork = get_context("fork")
+    """What a function gives in a process of its own, which leaves no GPU in use here and ends with it.
+
+    Raises:
+        RankFailed: the process was killed. Whatever the function raises.
+    """
+    fork, oom_kills = get_context("fork"), kernel_oom_kills()
     with (
         ThreadPoolExecutor(1) as thread,
         ProcessPoolExecutor(1, fork, initializer=_die_with, initargs=(os.getpid(),)) as process,
     ):
-        return thread.submit(lambda: process.submit(act, *arguments).result()).result()
+        try:
+            return thread.submit(lambda: process.submit(act, *arguments).result()).result()
+        except BrokenProcessPool as error:
+            text = f"the process of {getattr(act, '__name__', act)} ended before it was done"
+            if kernel_oom_kills() > oom_kills:
+                raise RankFailed(f"{text}: the kernel killed it for its memory", "out_of_memory") from error
+            raise RankFailed(text, "killed") from error
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,16 @@ def test_adapters_are_merged_in_a_process_of_their_own(tiny: Path, tmp_path: Pat
         apart(merge_adapters, ModelConfig(name=str(tiny)), tiny, tmp_path / "none")
 
 
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_apart_is_named_with_its_cause() -> None:
+    with pytest.raises(RankFailed, match="the process of kill_oneself ended before it was done") as caught:
+        apart(kill_oneself)
+    assert caught.value.arm_cause == "killed"
+
+
 def test_events_go_on_after_those_of_the_ranks(tiny: Path, tmp_path: Path) -> None:
     from evsys_hydra.record import ArmRecord
     from evsys_hydra.record.files import read_lines
