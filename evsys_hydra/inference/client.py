@@ -8,9 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 FinishReason = Literal["stop", "length", "content_filter", "error"]
 ChoiceNorm = Literal["characters", "bytes"]
-NO_CHOICES = (
-    "this client gives no log-likelihoods of given texts, which tasks with choices need: use inference=local or vllm"
-)
+NO_CHOICES = "choices need log-likelihoods of given texts, which this client does not give; use inference=local or vllm"
 
 
 @dataclass(frozen=True)
