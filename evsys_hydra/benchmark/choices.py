@@ -17,18 +17,16 @@ def choice_problems(tasks: Sequence[Task], entry: BenchmarkConfig, inference: Ki
     chosen = [task.task_id for task in tasks if task.choices is not None]
     if not chosen:
         return []
-    whose = f"task {chosen[0]}" + (f" and {len(chosen) - 1} more" if len(chosen) > 1 else "")
-    needs = f"{whose} have choices, which need log-likelihoods of given texts"
+    whose = f"tasks with choices ({chosen[0]}" + (f" and {len(chosen) - 1} more)" if len(chosen) > 1 else ")")
+    need = f"{whose} need log-likelihoods of given texts, which"
     problems = []
     if entry.num_samples > 1:
         problems.append(
-            f"benchmark.num_samples={entry.num_samples}: {whose} have choices, which are not drawn: every sample would "
-            "be the same. Set it to 1; tasks that generate can have a benchmark of their own"
+            f"benchmark.num_samples={entry.num_samples}: {whose} are not drawn, every sample would be the same; "
+            "set it to 1, and give tasks that generate a benchmark of their own"
         )
     if inference is not None and not getattr(inference, "scores_choices", True):
-        problems.append(f"inference.kind={inference.kind} gives none, and {needs}: use inference=local or vllm")
+        problems.append(f"inference.kind={inference.kind}: {need} it does not give; use inference=local or vllm")
     if models := list(dict.fromkeys([*([entry.model] if entry.model else []), *entry.models])):
-        problems.append(
-            f"benchmark.models: {', '.join(models)}: API models give none, and {needs}: leave them out here"
-        )
+        problems.append(f"benchmark.models: {need} API models ({', '.join(models)}) do not give; leave them out here")
     return problems
