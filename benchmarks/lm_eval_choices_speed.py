@@ -1,7 +1,7 @@
 """Evaluation speed: choices scored by the local engine against lm-evaluation-harness' HF backend.
 
-Same model (the demo's, float32), same prompts and choices, the batch size that the backend's `auto` finds (64; the search
-is not timed), one thread each, in turns in one process. Every log-likelihood has to agree, and every chosen text. Also
+Same model (the demo's, float32), same prompts and choices, the batch size that the backend's `auto` finds (64; the
+search is not timed), one thread each, in turns in one process. Every log-likelihood has to agree, and every chosen text. Also
 measured: the engine without groups of prompts that begin alike, and with each prompt read again for each choice.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/lm_eval_choices_speed.py
@@ -31,7 +31,9 @@ from evsys_hydra.models import load_model
 
 SUBJECTS = 8
 LETTERS = ("A", "B", "C", "D")
-WORDS = "amber basin cedar delta ember fjord grove harbor island jasper kelp lagoon meadow nectar orchard prairie".split()
+WORDS = (
+    "amber basin cedar delta ember fjord grove harbor island jasper kelp lagoon meadow nectar orchard prairie".split()
+)
 MIXES: dict[str, tuple[int, tuple[int, int]]] = {
     "letters": (0, (0, 0)),
     "letters, 5 examples of the subject": (5, (0, 0)),

@@ -119,8 +119,8 @@ def test_what_choices_cannot_be_combined_with_is_said_before_anything_is_spent(t
     assert check_benchmark(BenchmarkConfig(path=path), LocalInference()) == []
     with pytest.raises(ConfigError, match="num_samples=2"):
         Benchmark.from_dir(path).score(First(), num_samples=2)
-    with pytest.raises(ConfigError, match="inference.kind=api: tasks with choices"):
-        validate_words(["inference=api", "inference.model=x", "inference.key_env=null", f"benchmark.path={path}"])
+    with pytest.raises(ConfigError, match=r"inference\.kind=api: tasks with choices"):
+        validate_words(["inference=api", "inference.model=x", "benchmark=folder", f"benchmark.path={path}"])
 
 
 def test_an_api_model_is_not_asked() -> None:

@@ -150,7 +150,7 @@ def test_settings_change_the_prompts_and_the_hash(folder: Path) -> None:
             {"tasks": ["evsys_inputs", "evsys_rolling"]},
             [
                 "evsys_inputs has a prompt of its own for each choice",
-                "evsys_rolling has output_type loglikelihood_roll",
+                "evsys_rolling has output_type loglikelihood",
             ],
         ),
         ({"tasks": "evsys_choice", "metric": "brier_score"}, ["'brier_score'", "it has acc, acc_norm, acc_bytes (of"]),

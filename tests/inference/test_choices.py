@@ -93,7 +93,8 @@ def logprobs(client: LocalClient, asked: Sequence[Request]) -> list[list[float]]
 
 def assert_close(some: list[list[float]], others: list[list[float]]) -> None:
     assert [len(each) for each in some] == [len(each) for each in others]
-    torch.testing.assert_close(torch.tensor(sum(some, [])), torch.tensor(sum(others, [])), rtol=1e-5, atol=1e-4)
+    ours, theirs = (torch.tensor([value for row in rows for value in row]) for rows in (some, others))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("style", ["chat", "plain"])

@@ -52,7 +52,7 @@ class Logprob:
 
 @dataclass
 class Told:
-    """The field of vllm.outputs.RequestOutput that is read: None for the first token, then {token: Logprob} for each."""
+    """The field of vllm.outputs.RequestOutput that is read: None for the first token, {token: Logprob} for others."""
 
     prompt_logprobs: list[dict[int, Any] | None]
 
