@@ -31,9 +31,24 @@ from evsys_hydra.models import load_model
 
 SUBJECTS = 8
 LETTERS = ("A", "B", "C", "D")
-WORDS = (
-    "amber basin cedar delta ember fjord grove harbor island jasper kelp lagoon meadow nectar orchard prairie".split()
-)
+WORDS = [
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "harbor",
+    "island",
+    "jasper",
+    "kelp",
+    "lagoon",
+    "meadow",
+    "nectar",
+    "orchard",
+    "prairie",
+]
 MIXES: dict[str, tuple[int, tuple[int, int]]] = {
     "letters": (0, (0, 0)),
     "letters, 5 examples of the subject": (5, (0, 0)),
