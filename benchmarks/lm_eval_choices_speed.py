@@ -1,8 +1,8 @@
 """Evaluation speed: choices scored by the local engine against lm-evaluation-harness' HF backend.
 
 Same model (the demo's, float32), same prompts and choices, the batch size that the backend's `auto` finds (64; the
-search is not timed), one thread each, in turns in one process. Every log-likelihood has to agree, and every chosen text. Also
-measured: the engine without groups of prompts that begin alike, and with each prompt read again for each choice.
+search is not timed), one thread each, in turns in one process. Every log-likelihood has to agree.
+Also measured: the engine without groups of prompts that begin alike, and with each prompt read again for each choice.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/lm_eval_choices_speed.py
 """
