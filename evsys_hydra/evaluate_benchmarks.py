@@ -73,7 +73,7 @@ def chosen(config: ExperimentConfig, names: Sequence[str], words: Sequence[str],
     problems: list[str] = []
     for entry, is_own in entries:
         try:
-            found.append(_chosen(entry, is_own, _words("benchmark", words), changed))
+            found.append(_chosen(entry, is_own, _words("benchmark", words), changed, inference(config, words)))
         except (ConfigError, DataError) as error:
             problems += str(error).splitlines()
     if problems:
@@ -108,13 +108,15 @@ def check_words(words: Sequence[str]) -> None:
         raise ConfigError("\n".join(useless))
 
 
-def _chosen(entry: BenchmarkConfig, own: bool, words: Sequence[str], changed: Sequence[str]) -> Chosen:
+def _chosen(
+    entry: BenchmarkConfig, own: bool, words: Sequence[str], changed: Sequence[str], inference: KindConfig
+) -> Chosen:
     try:
         changed_entry = BenchmarkConfig.model_validate({**_merged(entry, words), **NOT_SCORED})
     except ValidationError as error:
         problems = describe_validation(error, BenchmarkConfig)
         raise ConfigError("\n".join(f"benchmark.{problem}" for problem in problems)) from error
-    if problems := check_benchmark(changed_entry):
+    if problems := check_benchmark(changed_entry, inference):
         raise ConfigError("\n".join(problems))
     benchmark = Benchmark.load(changed_entry)
     more = [word for word in words if _changes_samples(word, entry, changed_entry)]

@@ -130,7 +130,7 @@ verifiers: Registry[Any] = Registry(
             ("contains", "exact_match", "math_answer", "numeric", "regex_match", "tool_calls_match"),
             "evsys_hydra.benchmark.verifiers",
         ),
-        "lm_eval": "evsys_hydra.benchmark.lm_eval",
+        "lm_eval": "evsys_hydra.benchmark.lm_eval_scores",
         "python_tests": "evsys_hydra.benchmark.python_tests",
         "reasoning_gym": "evsys_hydra.benchmark.reasoning_gym",
     },

@@ -1,13 +1,13 @@
-"""Tasks of lm-evaluation-harness that generate text: its prompts, its filters, its metrics (the `lm-eval` extra).
+"""Tasks of lm-evaluation-harness: its prompts, its choices, its filters, its metrics (the `lm-eval` extra).
 
 The instruction is the very text that lm-eval gives a model without a chat template, few-shot examples included. An
-answer goes through the task's filter and process_results; one metric of it is the reward.
+answer, or the log-likelihoods of the choices, goes through the task's filter and process_results; one metric of it is
+the reward.
 """
 
 from __future__ import annotations
 
 import hashlib
-import numbers
 from typing import Any, Literal
 
 import orjson
@@ -15,11 +15,15 @@ from pydantic import Field
 
 from ..config import KindConfig
 from ..errors import ConfigError
-from ..registry import register_benchmark, register_verifier
-from .lm_eval_loading import WHERE, load_named, load_tasks
+from ..inference.client import ChoiceNorm
+from ..registry import register_benchmark
+from .lm_eval_loading import WHERE, load_named
+from .lm_eval_scores import CHOICE, as_data, chosen_filter, chosen_metric, target_of
 
 MAX_LABEL = 80
 """Longest text of a document that is kept as metadata, in characters."""
+NORMS: dict[str, ChoiceNorm] = {"acc_norm": "characters", "acc_bytes": "bytes"}
+"""What lm-eval divides log-likelihoods by for a metric; for all others by nothing."""
 
 
 class LmEval(KindConfig):
@@ -27,7 +31,7 @@ class LmEval(KindConfig):
 
     kind: Literal["lm_eval"] = "lm_eval"
     tasks: str | list[str] = Field(min_length=1)
-    """Names of lm-eval's tasks, groups or tags; their output_type must be generate_until."""
+    """Names of lm-eval's tasks, groups or tags; of output_type generate_until or multiple_choice."""
     include_path: str | None = None
     """A folder with your own task files (.yaml), searched first."""
     n: int | None = Field(None, ge=1)
@@ -47,7 +51,7 @@ def lm_eval_tasks(config: LmEval) -> list[dict[str, Any]]:
     """The tasks, in lm-eval's order; metadata: `task`, and `doc` with the document's numbers and short texts.
 
     Raises:
-        ConfigError: no lm-eval, an unknown task, a task that needs log-likelihoods or runs code, no such metric.
+        ConfigError: no lm-eval, an unknown task, a task that cannot be asked here or runs code, no such metric.
     """
     names = [config.tasks] if isinstance(config.tasks, str) else config.tasks
     loaded = load_named(names, config.include_path)
@@ -56,21 +60,17 @@ def lm_eval_tasks(config: LmEval) -> list[dict[str, Any]]:
     return [row for source, task in loaded for row in _rows(source, task, config)]
 
 
-@register_verifier("lm_eval")
-def lm_eval(output: str, expected: Any, params: dict[str, Any]) -> float:
-    """The task's own metric of its own filter's reading of the answer."""
-    task = load_tasks(params["source"], params["include_path"])[params["task"]]
-    scores = _scores(task, params["doc"], params["filter"], output)
-    return float(scores[params["metric"]])
-
-
 def _unusable(task: Any) -> str | None:
     name, kind = task.task_name, task.OUTPUT_TYPE
-    if kind != "generate_until":
+    if kind not in ("generate_until", CHOICE):
         return (
-            f"{name} has output_type {kind}, which needs log-likelihoods of given texts; answers are generated, so "
-            "only output_type generate_until works (many tasks have such a variant: *_generative, *_cot, ...)"
+            f"{name} has output_type {kind}, which scores one given text; only generate_until and {CHOICE} work "
+            "(many tasks have such a variant: *_generative, *_cot, ...)"
         )
+    if kind == CHOICE and getattr(task, "multiple_input", 0):
+        return f"{name} has a prompt of its own for each choice (multiple inputs); only one prompt can be asked here"
+    if kind == CHOICE and "acc_mutual_info" in task.higher_is_better():
+        return f"{name} has the metric acc_mutual_info, which needs the choices' log-likelihoods without the prompt too"
     if getattr(task, "UNSAFE_CODE", False):
         return f"{name} runs code that a model wrote (unsafe_code); lm-eval does that outside any sandbox: refused"
     if getattr(task, "MULTIMODAL", False):
@@ -83,9 +83,10 @@ def _rows(source: str, task: Any, config: LmEval) -> list[dict[str, Any]]:
     shots = task.get_config("num_fewshot") if config.num_fewshot is None else config.num_fewshot
     task.set_fewshot_seed(seed=config.fewshot_seed)
     documents = [document for _, document in task.doc_iterator(limit=config.n)]
-    filter_name = _chosen_filter(task, config.filter)
-    metric = _chosen_metric(task, documents[0], filter_name, config.metric)
-    settings = task.get_config("generation_kwargs") or {}
+    filter_name = chosen_filter(task, config.filter)
+    metric = chosen_metric(task, documents[0], filter_name, config.metric)
+    chosen = task.OUTPUT_TYPE == CHOICE
+    settings = {} if chosen else task.get_config("generation_kwargs") or {}
     version = hashlib.sha256(orjson.dumps(task.dump_config(), default=str, option=orjson.OPT_NON_STR_KEYS)).hexdigest()
     rows = []
     for number, document in enumerate(documents):
@@ -96,7 +97,7 @@ def _rows(source: str, task: Any, config: LmEval) -> list[dict[str, Any]]:
             "task": name,
             "filter": filter_name,
             "metric": metric,
-            "doc": _as_data(document, f"{name}, document {number}"),
+            "doc": as_data(document, f"{name}, document {number}"),
             "version": version[:16],
         }
         rows.append(
@@ -106,15 +107,29 @@ def _rows(source: str, task: Any, config: LmEval) -> list[dict[str, Any]]:
                 "verifier": {
                     "kind": "in_process",
                     "fn_name": "lm_eval",
-                    "expected": _target(task, document),
+                    "expected": target_of(task, document),
                     "params": params,
                 },
                 "metadata": {"task": name, "doc": _labels(params["doc"])},
                 "max_tokens": _max_tokens(settings),
                 "stop": _stop(settings),
+                **(_choices(task, document, context, metric) if chosen else {}),
             }
         )
     return rows
+
+
+def _choices(task: Any, document: Any, context: str, metric: str) -> dict[str, Any]:
+    """The task's choices, as lm-eval itself would have them scored after the context."""
+    delimiter = str(task.get_config("target_delimiter") or "")
+    asked = [request.args for request in task.construct_requests(document, context)]
+    if any(prompt != context or not text.startswith(delimiter) for prompt, text in asked):
+        raise ConfigError(f"{WHERE}.tasks: {task.task_name} asks for more than its choices after one prompt")
+    return {
+        "choices": [text.removeprefix(delimiter) for _, text in asked],
+        "choice_delimiter": delimiter,
+        "choice_norm": NORMS.get(metric),
+    }
 
 
 def _max_tokens(settings: dict[str, Any]) -> int | None:
@@ -125,60 +140,6 @@ def _max_tokens(settings: dict[str, Any]) -> int | None:
 def _stop(settings: dict[str, Any]) -> list[str] | None:
     until = settings.get("until") or []
     return ([until] if isinstance(until, str) else [text for text in until if text]) or None
-
-
-def _chosen_filter(task: Any, wanted: str | None) -> str:
-    names = [str(each.name) for each in task._filters]
-    if wanted is not None and wanted not in names:
-        raise ConfigError(f"{WHERE}.filter: {task.task_name} has no filter {wanted!r}; it has {', '.join(names)}")
-    return wanted or names[0]
-
-
-def _chosen_metric(task: Any, document: Any, filter_name: str, wanted: str | None) -> str:
-    """The metric to be the reward, tried on a right answer to the first document."""
-    name, target = task.task_name, _target(task, document)
-    answer = str(target[0] if isinstance(target, list) and target else target)
-    try:
-        scores = _scores(task, document, filter_name, answer)
-    except Exception as error:
-        raise ConfigError(
-            f"{WHERE}.tasks: {name} could not score an answer to its first document: {type(error).__name__}: {error}"
-        ) from error
-    better = task.higher_is_better()
-    usable = [
-        metric
-        for metric, value in scores.items()
-        if isinstance(value, numbers.Real) and 0.0 <= float(value) <= 1.0 and better.get(metric, True)
-    ]
-    if (wanted or next(iter(usable), None)) not in usable:
-        raise ConfigError(
-            f"{WHERE}.metric: {name} has no metric {wanted!r} that gives each answer a number in [0, 1], the higher "
-            f"the better; it has {', '.join(usable) or 'none'} (of {', '.join(scores) or 'none'})"
-        )
-    return wanted or usable[0]
-
-
-def _scores(task: Any, document: Any, filter_name: str, output: str) -> dict[str, Any]:
-    from lm_eval.api.instance import Instance
-
-    instance = Instance("generate_until", document, ("", {}), 0, (task.task_name, 0, 1), [output])
-    next(each for each in task._filters if each.name == filter_name).apply([instance])
-    scores: dict[str, Any] = task.process_results(document, [instance.filtered_resps[filter_name]])
-    return scores
-
-
-def _target(task: Any, document: Any) -> Any:
-    target = task.doc_to_target(document)
-    if isinstance(target, int) and task.get_config("doc_to_choice") is not None:
-        target = task.doc_to_choice(document)[target]
-    return _as_data(target, task.task_name)
-
-
-def _as_data(value: Any, what: str) -> Any:
-    try:
-        return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-    except TypeError as error:
-        raise ConfigError(f"{WHERE}.tasks: {what} cannot be kept as JSON: {error}") from error
 
 
 def _labels(document: Any) -> dict[str, Any]:

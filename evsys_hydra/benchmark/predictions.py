@@ -24,7 +24,7 @@ UNVERIFIED = "unverified"
 """Marks, in a row's metadata, an answer that came but could not be verified."""
 ROW_FACTS = ("eval", "task", "verifier", UNVERIFIED)
 """What a row's metadata says beside the facts of its answer."""
-RESULT_FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "latency_s")
+RESULT_FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "latency_s", "choice_logprobs")
 
 
 def fingerprint(entry: BenchmarkConfig, benchmark_hash: str, seed: int, identity: str | None) -> str:

@@ -20,6 +20,7 @@ from ..config import BenchmarkConfig
 from ..errors import ConfigError
 from ..inference.client import InferenceClient, Request, Result
 from .breakdown import breakdowns
+from .choices import choice_problems
 from .judge import JudgeFactory, Judges
 from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
@@ -99,7 +100,7 @@ def score(
     started = time.monotonic()
     tasks = list(benchmark.tasks[: entry.limit])
     allowed = limits_of(entry.sandbox, entry.sandbox_limits)
-    if problems := unusable(tasks, allowed, benchmark.places):
+    if problems := [*unusable(tasks, allowed, benchmark.places), *choice_problems(tasks, entry)]:
         raise ConfigError("\n".join(problems))
     who = identity or getattr(client, "identity", None)
     mark = fingerprint(entry, benchmark.hash, seed, who)
@@ -200,7 +201,8 @@ class _Scorer:
         if result.error is not None:
             self._finish(index, result, Outcome(None, result.error))
         elif isinstance(verifier, Checked) and self._pool is not None:
-            self._pool.submit(job_of(verifier, result.text), lambda outcome: self._finish(index, result, outcome))
+            job = job_of(verifier, result.text, result.choice_logprobs)
+            self._pool.submit(job, lambda outcome: self._finish(index, result, outcome))
         elif isinstance(verifier, LlmJudge):
             task = self._samples[index].task
             self._judges.submit(task, verifier, result.text, lambda outcome: self._finish(index, result, outcome))
@@ -212,6 +214,7 @@ class _Scorer:
             "prompt_tokens": result.prompt_tokens,
             "completion_tokens": result.completion_tokens,
             "finish_reason": result.finish_reason,
+            **({"choice_logprobs": list(result.choice_logprobs)} if result.choice_logprobs else {}),
             **result.extras,
             **(outcome.facts or {}),
         }
@@ -249,6 +252,9 @@ def _request(sample: Sample, entry: BenchmarkConfig, seed: int) -> Request:
         stop=(*entry.stop, *(sample.task.stop or ())),
         seed=sample_seed(seed, sample.task.task_id, sample.index),
         enable_thinking=template.enable_thinking,
+        choices=sample.task.choices or (),
+        choice_delimiter=" " if sample.task.choice_delimiter is None else sample.task.choice_delimiter,
+        choice_norm=sample.task.choice_norm,
     )
 
 

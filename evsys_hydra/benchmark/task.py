@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..config import Strict, without_empty
+from ..inference.client import ChoiceNorm
 
 
 class InProcess(Strict):
@@ -66,6 +67,12 @@ class Task(Strict):
     """Longest answer to this task, in tokens; null: the benchmark entry's."""
     stop: list[str] | None = None
     """The answer to this task ends before the first of these strings too, beside the benchmark entry's."""
+    choices: list[Annotated[str, Field(min_length=1)]] | None = Field(None, min_length=2)
+    """Nothing is generated: the answer is the one of these texts that the model finds the likeliest to follow."""
+    choice_delimiter: str | None = None
+    """Stands before each choice where no chat template makes the prompt; null: one space."""
+    choice_norm: ChoiceNorm | None = None
+    """A choice's log-likelihood is divided by its length in these; null: by nothing."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything about the task; breakdown_keys and cluster_key are paths into it."""
 
@@ -73,6 +80,19 @@ class Task(Strict):
     @classmethod
     def _stop(cls, value: list[str] | None) -> list[str] | None:
         return value if value is None else without_empty(value)
+
+    @model_validator(mode="after")
+    def _generated_or_chosen(self) -> Task:
+        useless = ("choice_delimiter", "choice_norm") if self.choices is None else ("max_tokens", "stop")
+        if given := [name for name in useless if getattr(self, name) is not None]:
+            why = "the task has no choices" if self.choices is None else "nothing is generated for a task with choices"
+            raise ValueError(f"{', '.join(given)}: {why}; leave out the one or the other")
+        # lm-eval tells choices apart by their places, so its documents may repeat one.
+        by_place = isinstance(self.verifier, InProcess) and self.verifier.fn_name == "lm_eval"
+        if self.choices and len(set(self.choices)) < len(self.choices) and not by_place:
+            twice = sorted({choice for choice in self.choices if self.choices.count(choice) > 1})
+            raise ValueError(f"choices: more than once: {', '.join(map(repr, twice))}")
+        return self
 
 
 def at_path(metadata: Mapping[str, Any], key: str) -> Any:

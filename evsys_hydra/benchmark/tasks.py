@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from .. import registry
-from ..config import BenchmarkConfig, ChatTemplate, SandboxLimits
+from ..config import BenchmarkConfig, ChatTemplate, KindConfig, SandboxLimits
 from ..errors import DataError
 from .reading import read_metadata, read_tasks
 from .task import E2B, InProcess, LlmJudge, Task, at_path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..inference.client import InferenceClient, PlainClient
     from .results import BenchmarkScore
 
+ADDED_LATER = ("max_tokens", "stop", "choices", "choice_delimiter", "choice_norm")
+"""Fields of a task that the hash leaves out where they are null: tasks without them keep the hash they had before."""
 __all__ = ["E2B", "Benchmark", "InProcess", "LlmJudge", "Task", "check_benchmark"]
 
 
@@ -51,7 +53,7 @@ class Benchmark:
         """sha256 over the tasks in their order: equal hashes mean equal tasks, wherever they came from."""
         digest = hashlib.sha256()
         for task in self.tasks:
-            unset = {name for name in ("max_tokens", "stop") if getattr(task, name) is None}
+            unset = {name for name in ADDED_LATER if getattr(task, name) is None}
             row = task.model_dump(mode="json", exclude=unset)
             digest.update(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) + b"\n")
         return digest.hexdigest()
@@ -176,8 +178,13 @@ def name_of(entry: BenchmarkConfig) -> str:
         return root.absolute().name
 
 
-def check_benchmark(entry: BenchmarkConfig) -> list[str]:
-    """Every problem of a benchmark entry that can be found before anything runs; an empty list if there is none."""
+def check_benchmark(entry: BenchmarkConfig, inference: KindConfig | None = None) -> list[str]:
+    """Every problem of a benchmark entry that can be found before anything runs; an empty list if there is none.
+
+    Args:
+        inference: what will answer; None: not known.
+    """
+    from .choices import choice_problems
     from .verification import limits_of, unusable
 
     try:
@@ -187,6 +194,7 @@ def check_benchmark(entry: BenchmarkConfig) -> list[str]:
     tasks = loaded.tasks[: entry.limit]
     allowed = limits_of(entry.sandbox, entry.sandbox_limits)
     problems = [f"benchmark: {problem}" for problem in unusable(tasks, allowed, loaded.places)]
+    problems += choice_problems(tasks, entry, inference)
     keys = [("breakdown_keys", key) for key in entry.breakdown_keys]
     keys += [("cluster_key", entry.cluster_key)] if entry.cluster_key else []
     for name, key in keys:

@@ -90,11 +90,16 @@ def wrong_code(task: Task) -> str | None:
     return None
 
 
-def job_of(verifier: Checked, output: str) -> Job:
-    """The verification of one answer."""
+def job_of(verifier: Checked, output: str, choice_logprobs: Sequence[float] = ()) -> Job:
+    """The verification of one answer.
+
+    Args:
+        choice_logprobs: handed to the verifier in its params, if there are any.
+    """
     if isinstance(verifier, E2B):
         return e2b.job_of(verifier, output)
-    return Job(verifier.fn_name, output, verifier.expected, verifier.params)
+    logprobs = {"choice_logprobs": list(choice_logprobs)} if choice_logprobs else {}
+    return Job(verifier.fn_name, output, verifier.expected, {**verifier.params, **logprobs})
 
 
 def setup_of(tasks: Sequence[Task], time_limit: float, allowed: Limits | None = None) -> Setup:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 from pydantic import Field
@@ -25,7 +25,7 @@ from ..registry import register_inference
 from .api_cache import ResponseCache, key_of
 from .api_gate import Gate, backoff
 from .api_protocol import Answer, Refused, Retry, body_of, path_of, read_answer
-from .client import Request, Result
+from .client import NO_CHOICES, Request, Result
 
 OnResult = Callable[[int, Result], None]
 REFUSALS = 3
@@ -38,6 +38,7 @@ class ApiInference(KindConfig):
     """A model behind an OpenAI-compatible server."""
 
     kind: Literal["api"] = "api"
+    scores_choices: ClassVar[bool] = False
     model: str | None = None
     """The model's name on the server; null: model.name."""
     base_url: str = DEFAULT_URL
@@ -155,6 +156,8 @@ class ApiClient:
         self, http: httpx.AsyncClient, gate: Gate, request: Request, asked: dict[str, asyncio.Task[Result]]
     ) -> Result:
         """The answer to a request; equal ones (greedy samples of one task) share theirs."""
+        if request.choices:
+            return Result(finish_reason="error", error=NO_CHOICES)
         try:
             config = self._config
             body = body_of(request, str(config.model), config.endpoint, config.max_tokens_field)

@@ -7,6 +7,7 @@ have alone (up to the rounding of sums of another shape).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,9 +45,8 @@ class Batch:
         self._pad = pad
         self._device = device
         self.rows = list(rows)
-        budget = GPU_PROMPT_TOKENS if device.type == "cuda" else CPU_PROMPT_TOKENS
         self._joins = can_join(model)
-        self._chunks = _chunks([len(row.tokens) for row in rows], budget if self._joins else None)
+        self._chunks = chunks([len(row.tokens) for row in rows], tokens_at_a_time(device) if self._joins else None)
         self._prefix = prefix
         self._cache: Any = None
         self._ids: torch.Tensor
@@ -90,52 +90,87 @@ class Batch:
         """Read all prompts; logits of the first tokens."""
         import torch
 
-        read = [self._read_chunk(self.rows[start:end]) for start, end in self._chunks]
-        self._filled = max(mask.shape[1] for _, _, mask, _ in read)
+        read = [
+            read_prompts(self._model, [row.tokens for row in self.rows[a:b]], self._prefix, self._pad, self._device)
+            for a, b in self._chunks
+        ]
+        self._filled = max(part.mask.shape[1] for part in read)
         left = max(row.max_tokens - len(row.generated) for row in self.rows)
-        masks = [torch.nn.functional.pad(mask, (self._filled - mask.shape[1], left), value=0) for _, _, mask, _ in read]
+        pads = [(self._filled - part.mask.shape[1], left) for part in read]
+        masks = [torch.nn.functional.pad(part.mask, pad, value=0) for part, pad in zip(read, pads, strict=True)]
         self._mask = torch.cat(masks)
         self._mask[:, self._filled :] = 1
         self._padded = not bool(self._mask.all())
-        self._positions = torch.cat([positions for _, _, _, positions in read])
-        caches = [cache for _, cache, _, _ in read]
+        self._positions = torch.cat([part.last for part in read])
+        caches = [part.cache for part in read]
         self._cache = joined(caches, self._filled) if self._joins else caches[0]
-        return torch.cat([logits for logits, _, _, _ in read])
-
-    def _read_chunk(self, rows: Sequence[Row]) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
-        """Logits [rows, vocabulary], the cache, the mask of its positions, each row's last position [rows, 1]."""
-        import torch
-
-        skip = self._prefix.length if self._prefix is not None else 0
-        suffixes = [row.tokens[skip:] for row in rows]
-        longest = max(map(len, suffixes))
-        ids = np.full((len(rows), longest), self._pad, np.int64)
-        mask = np.ones((len(rows), skip + longest), np.int64)
-        for place, suffix in enumerate(suffixes):
-            ids[place, longest - len(suffix) :] = suffix
-            mask[place, skip : skip + longest - len(suffix)] = 0
-        positions = (mask.cumsum(1)[:, skip:] - 1).clip(min=0)
-        mask_tensor = torch.from_numpy(mask).to(self._device)
-        out = self._model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=None if mask.all() else mask_tensor,
-            position_ids=torch.from_numpy(positions).to(self._device),
-            past_key_values=with_prefix(self._prefix, len(rows), self._model),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        last = torch.from_numpy(positions[:, -1:].copy()).to(self._device)
-        return out.logits[:, -1].float(), cache_of(out, self._model), mask_tensor, last
+        return torch.cat([part.logits[:, -1] for part in read])
 
 
-def _chunks(lengths: Sequence[int], budget: int | None) -> list[tuple[int, int]]:
+@dataclass(frozen=True)
+class ReadPrompts:
+    """What reading some prompts gives."""
+
+    logits: torch.Tensor
+    """Of each prompt's last positions: [rows, positions, vocabulary], float32."""
+    cache: Any
+    mask: torch.Tensor
+    """1 where the cache holds a token, 0 where it holds padding: [rows, positions]."""
+    last: torch.Tensor
+    """Each prompt's last position, counted from its own beginning: [rows, 1]."""
+
+
+def read_prompts(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    prefix: Prefix | None,
+    pad: int,
+    device: torch.device,
+    *,
+    keep: int = 1,
+) -> ReadPrompts:
+    """Read prompts together, left-padded; what they begin with in common is taken from the prefix.
+
+    Args:
+        keep: last positions whose logits are kept.
+    """
+    import torch
+
+    skip = prefix.length if prefix is not None else 0
+    suffixes = [prompt[skip:] for prompt in prompts]
+    longest = max(map(len, suffixes))
+    ids = np.full((len(prompts), longest), pad, np.int64)
+    mask = np.ones((len(prompts), skip + longest), np.int64)
+    for place, suffix in enumerate(suffixes):
+        ids[place, longest - len(suffix) :] = suffix
+        mask[place, skip : skip + longest - len(suffix)] = 0
+    positions = (mask.cumsum(1)[:, skip:] - 1).clip(min=0)
+    mask_tensor = torch.from_numpy(mask).to(device)
+    out = model(
+        input_ids=torch.from_numpy(ids).to(device),
+        attention_mask=None if mask.all() else mask_tensor,
+        position_ids=torch.from_numpy(positions).to(device),
+        past_key_values=with_prefix(prefix, len(prompts), model),
+        use_cache=True,
+        logits_to_keep=keep,
+    )
+    last = torch.from_numpy(positions[:, -1:].copy()).to(device)
+    return ReadPrompts(out.logits.float(), cache_of(out, model), mask_tensor, last)
+
+
+def tokens_at_a_time(device: torch.device) -> int:
+    """Prompt tokens that are read together."""
+    return GPU_PROMPT_TOKENS if device.type == "cuda" else CPU_PROMPT_TOKENS
+
+
+def chunks(lengths: Sequence[int], budget: int | None) -> list[tuple[int, int]]:
     """Consecutive (start, end): each at most `budget` tokens with its padding, none padded by more than a quarter."""
     if budget is None:
         return [(0, len(lengths))]
-    chunks, start, longest, shortest = [], 0, lengths[0], lengths[0]
+    found, start, longest, shortest = [], 0, lengths[0], lengths[0]
     for place, length in enumerate(lengths):
         longest, shortest = max(longest, length), min(shortest, length)
         if place > start and (longest * (place - start + 1) > budget or longest > 1.25 * shortest + 8):
-            chunks.append((start, place))
+            found.append((start, place))
             start, longest, shortest = place, length, length
-    return [*chunks, (start, len(lengths))]
+    return [*found, (start, len(lengths))]

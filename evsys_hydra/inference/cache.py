@@ -109,6 +109,14 @@ def with_prefix(prefix: Prefix | None, size: int, model: PreTrainedModel) -> Any
     return cache
 
 
+def repeat_rows(cache: Any, rows: torch.Tensor, model: PreTrainedModel) -> Any:
+    """A cache of its own that has these rows of another one, each as often as it is named."""
+    repeated = DynamicCache(config=model.config)
+    for place, layer in enumerate(cache.layers):
+        repeated.update(layer.keys.index_select(0, rows), layer.values.index_select(0, rows), place)
+    return repeated
+
+
 def _joined(parts: Sequence[torch.Tensor], length: int, room: int = ROOM) -> torch.Tensor:
     """The parts' rows, with room after them: [rows, heads, length + room, dimension]; a part may be shorter."""
     _, heads, _, dimension = parts[0].shape

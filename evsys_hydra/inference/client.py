@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 FinishReason = Literal["stop", "length", "content_filter", "error"]
+ChoiceNorm = Literal["characters", "bytes"]
+NO_CHOICES = "choices need log-likelihoods of given texts, which this client does not give; use inference=local or vllm"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to be made.
+    """One generation to be made, or one choice among given texts.
 
     Args:
         messages: the chat, as {role, content}; the client renders it by the model's chat template.
@@ -20,6 +22,9 @@ class Request:
         stop: the answer ends before the first of these strings.
         seed: makes sampling independent of batch size and order; derived from (run seed, task, sample).
         enable_thinking: passed to chat templates that know it; None: not passed.
+        choices: if there are any, nothing is generated: the answer is the one that is the likeliest to follow.
+        choice_delimiter: stands before each choice where no chat template makes the prompt.
+        choice_norm: log-likelihoods are divided by the choice's length in these before they are compared.
     """
 
     messages: Sequence[dict[str, str]]
@@ -28,6 +33,9 @@ class Request:
     stop: Sequence[str] = ()
     seed: int = 0
     enable_thinking: bool | None = None
+    choices: Sequence[str] = ()
+    choice_delimiter: str = " "
+    choice_norm: ChoiceNorm | None = None
 
 
 @dataclass
@@ -45,6 +53,8 @@ class Result:
     """Token ids of the prompt, from clients that know them."""
     token_ids: Sequence[int] = ()
     """Token ids of the answer, the one that ended it included, from clients that know them."""
+    choice_logprobs: Sequence[float] = ()
+    """The log-likelihood of each of the request's choices: the sum over its tokens, natural logarithm."""
 
 
 @runtime_checkable

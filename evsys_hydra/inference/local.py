@@ -34,7 +34,7 @@ MIN_PREFIX = 16
 
 
 class LocalInference(KindConfig):
-    """Generates with transformers, in the arm's own process."""
+    """Generates with transformers, in the arm's own process; scores choices by their log-likelihoods."""
 
     kind: Literal["local"] = "local"
     batch_size: int | None = Field(None, ge=1)
@@ -97,7 +97,7 @@ class LocalClient:
         }
 
     def generate(self, requests: Sequence[Request], on_result: OnResult | None = None) -> list[Result]:
-        """Answer all requests. `latency_s` is from the start of the answer's batch to its last token.
+        """Answer all requests. `latency_s` is from the start of the answer's batch to its last token, or its end.
 
         Raises:
             ConfigError: a model that keeps no cache which this engine knows (Mamba, RWKV).
@@ -113,18 +113,41 @@ class LocalClient:
             if on_result is not None:
                 on_result(index, result)
 
+        self._choose(decoder, requests, finish)
         rows = self._rows(requests, finish)
         prefix = self._prefix(decoder, rows)
         self._decode(decoder, rows, prefix, finish)
         return [results[index] for index in range(len(requests))]
 
+    def _choose(self, decoder: Decoder, requests: Sequence[Request], finish: OnResult) -> None:
+        """Answer the requests that have choices."""
+        asked = [index for index, request in enumerate(requests) if request.choices]
+        if not asked:
+            return
+        from .likelihood import Likelihood
+
+        engine = Likelihood(
+            self._model,
+            self._tokenizer,
+            self._config.prompt,
+            most=self._largest,
+            fixed=self._config.batch_size is not None,
+            read_prefix=decoder.prefix if self._config.share_prefix else None,
+        )
+        largest = engine.answer(
+            [requests[index] for index in asked], lambda place, result: finish(asked[place], result)
+        )
+        self.facts["batch_size"] = max(self.facts["batch_size"], largest)
+
     def _rows(self, requests: Sequence[Request], finish: OnResult) -> list[Row]:
-        """The requests that have a prompt that fits, longest first: if memory runs out, it does so at once."""
+        """Those that generate and have a prompt that fits, longest first: if memory runs out, it does so at once."""
         from .rows import Row
 
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         rows: list[Row] = []
-        for index, prompt in enumerate(tokenize(requests, self._tokenizer, self._config.prompt)):
+        asked = [index for index, request in enumerate(requests) if not request.choices]
+        prompts = tokenize([requests[index] for index in asked], self._tokenizer, self._config.prompt)
+        for index, prompt in zip(asked, prompts, strict=True):
             request = requests[index]
             if isinstance(prompt, str):
                 finish(index, Result(finish_reason="error", error=prompt))

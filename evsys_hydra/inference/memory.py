@@ -26,9 +26,17 @@ def budget(device: torch.device) -> float:
     if device.type == "cuda":
         import torch
 
-        torch.cuda.empty_cache()
+        free_unused(device)
         return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
     return CPU_SHARE * _free_cpu_memory()
+
+
+def free_unused(device: torch.device) -> None:
+    """Give back what a GPU's allocator holds and nobody uses."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def bytes_per_token(model: PreTrainedModel) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from ..causes import describe
 from ..errors import ConfigError
 from .api_gate import backoff
-from .client import InferenceClient, PlainClient, Request, Result
+from .client import NO_CHOICES, InferenceClient, PlainClient, Request, Result
 
 OnResult = Callable[[int, Result], None]
 ATTEMPTS = 3
@@ -62,6 +62,8 @@ class PlainAdapter:
             return list(threads.map(answer, range(len(requests))))
 
     def _answer(self, request: Request) -> Result:
+        if request.choices:
+            return Result(finish_reason="error", error=NO_CHOICES)
         attempts = ATTEMPTS if self._unanswered < GIVE_UP_AFTER else 1
         started = time.monotonic()
         for attempt in range(attempts):

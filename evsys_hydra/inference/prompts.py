@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..causes import describe
@@ -23,7 +23,7 @@ def tokenize(
         style: chat: through the chat template, the assistant's turn opened; plain: the messages' texts, a blank line
             between them; auto: chat if the tokenizer has a template.
     """
-    chat = style == "chat" or (style == "auto" and bool(tokenizer.chat_template))
+    chat = uses_chat(tokenizer, style)
     texts: dict[int, str] = {}
     prompts: list[list[int] | str] = [""] * len(requests)
     rendered: dict[tuple[tuple[tuple[str, str], ...], bool | None], str] = {}  # samples of a task share their prompt
@@ -31,7 +31,7 @@ def tokenize(
         key = tuple((message["role"], message["content"]) for message in request.messages), request.enable_thinking
         try:
             if key not in rendered:
-                rendered[key] = _render(request, tokenizer) if chat else _join(request.messages)
+                rendered[key] = render(request, tokenizer, chat)
             texts[index] = rendered[key]
         except Exception as error:  # a template may refuse a chat, for example one with a system message
             prompts[index] = f"the chat template failed: {describe(error)}"
@@ -41,6 +41,26 @@ def tokenize(
         for index, tokens in zip(texts, ids, strict=True):
             prompts[index] = list(tokens) or "the prompt is empty"
     return prompts
+
+
+def uses_chat(tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> bool:
+    """Whether prompts go through the chat template."""
+    return style == "chat" or (style == "auto" and bool(tokenizer.chat_template))
+
+
+def render(request: Request, tokenizer: PreTrainedTokenizerBase, chat: bool) -> str:
+    """The prompt's text: through the chat template, or the messages' texts joined.
+
+    Raises:
+        Exception: whatever the template raises.
+    """
+    if not chat:
+        return "\n\n".join(message["content"] for message in request.messages)
+    thinking: dict[str, Any] = {} if request.enable_thinking is None else {"enable_thinking": request.enable_thinking}
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False, **thinking
+    )
+    return str(text)
 
 
 def stop_tokens(model_ids: int | Sequence[int] | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -56,15 +76,3 @@ def common_prefix(prompts: Sequence[list[int]]) -> int:
     low, high = min(prompts), max(prompts)  # all others lie between these two, so they share their prefix
     shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return min(shared, min(map(len, prompts)) - 1)
-
-
-def _render(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
-    thinking: dict[str, Any] = {} if request.enable_thinking is None else {"enable_thinking": request.enable_thinking}
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in request.messages], add_generation_prompt=True, tokenize=False, **thinking
-    )
-    return str(text)
-
-
-def _join(messages: Sequence[Mapping[str, str]]) -> str:
-    return "\n\n".join(message["content"] for message in messages)

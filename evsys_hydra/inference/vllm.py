@@ -24,6 +24,7 @@ from ..registry import register_inference
 from .client import Request, Result
 from .identity import weights_identity
 from .prompts import PromptStyle, tokenize
+from .vllm_choices import answer_choices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,8 +132,12 @@ class VllmClient:
             if on_result is not None:
                 on_result(index, result)
 
+        choosing = {index: request for index, request in enumerate(requests) if request.choices}
+        answer_choices(self._engine, choosing, self._tokenizer, self._config.prompt, self._lora, finish)
         prompts: dict[int, list[int]] = {}
-        for index, prompt in enumerate(tokenize(requests, self._tokenizer, self._config.prompt)):
+        asked = [index for index, request in enumerate(requests) if not request.choices]
+        texts = tokenize([requests[index] for index in asked], self._tokenizer, self._config.prompt)
+        for index, prompt in zip(asked, texts, strict=True):
             if isinstance(prompt, str):
                 finish(index, Result(finish_reason="error", error=prompt))
             else:

@@ -91,7 +91,7 @@ class Checker:
         for entry in config.metadata.benchmark if self._benchmarks else []:
             from ..benchmark.tasks import check_benchmark
 
-            problems += self._once(entry, check_benchmark)
+            problems += self._once(entry, lambda entry: check_benchmark(entry, config.inference), config.inference.kind)
         if self._data and self._benchmarks:
             from .success_metric import success_metric_problem
 

@@ -44,14 +44,44 @@ metric_list:
 CHOICE = """\
 task: evsys_choice
 dataset_path: json
+dataset_kwargs: {data_files: {train: "FOLDER/train.jsonl", test: "FOLDER/test.jsonl"}}
+training_split: train
+test_split: test
+fewshot_split: train
+output_type: multiple_choice
+doc_to_text: "Question: {{question}}\nAnswer:"
+doc_to_choice: "{{[sum|string, (sum + 1)|string, 'none of these', 'é' * level|length]}}"
+doc_to_target: "{{(sum // 2) % 4}}"
+num_fewshot: 1
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
+  - {metric: acc_bytes, aggregation: mean, higher_is_better: true}
+  - {metric: brier_score, higher_is_better: false}
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
+"""
+INPUTS = """\
+task: evsys_inputs
+dataset_path: json
 dataset_kwargs: {data_files: {test: "FOLDER/test.jsonl"}}
 test_split: test
 output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: ["odd", "even"]
-doc_to_target: 1
+doc_to_text: 0
+doc_to_choice: ["one", "two"]
+doc_to_target: "and so on"
 metric_list:
   - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+ROLLING = """\
+task: evsys_rolling
+dataset_path: json
+dataset_kwargs: {data_files: {test: "FOLDER/test.jsonl"}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{question}}"
+metric_list:
+  - {metric: word_perplexity}
 """
 
 
@@ -62,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, numbers in (("train", range(20, 30)), ("test", range(12))):
         rows = [{"question": f"What is {n}+{n}?", "sum": 2 * n, "level": "low" if n < 6 else "high"} for n in numbers]
         (root / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, text in (("sums", SUMS), ("choice", CHOICE)):
+    for name, text in (("sums", SUMS), ("choice", CHOICE), ("inputs", INPUTS), ("rolling", ROLLING)):
         (root / f"{name}.yaml").write_text(text.replace("FOLDER", str(root)))
     return root
 
@@ -116,7 +146,14 @@ def test_settings_change_the_prompts_and_the_hash(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"tasks": ["evsys_sums", "evsys_choice"]}, ["evsys_choice has output_type multiple_choice", "generate_until"]),
+        (
+            {"tasks": ["evsys_inputs", "evsys_rolling"]},
+            [
+                "evsys_inputs has a prompt of its own for each choice",
+                "evsys_rolling has output_type loglikelihood",
+            ],
+        ),
+        ({"tasks": "evsys_choice", "metric": "brier_score"}, ["'brier_score'", "it has acc, acc_norm, acc_bytes (of"]),
         ({"metric": "acc"}, ["generate.metric", "'acc'", "it has exact_match"]),
         ({"filter": "strict"}, ["generate.filter", "'strict'", "it has number, whole"]),
         ({"include_path": "nowhere"}, ["generate.include_path: no such folder: nowhere"]),
@@ -170,9 +207,66 @@ def test_prompts_stops_and_scores_are_those_of_lm_eval(folder: Path) -> None:
     assert load(folder, filter="whole").score(Answers()).metrics["mean_reward"] == scores["exact_match,whole"]
 
 
+def chooser() -> tuple[Any, Any]:
+    """A random model and the demo's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from evsys_hydra.config import ModelConfig
+    from evsys_hydra.models import load_tokenizer
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=262, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=512, initializer_range=0.2,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).float().eval(), load_tokenizer(ModelConfig(name="demo"))
+
+
+@pytest.mark.parametrize("style", ["plain", "chat"])
+@pytest.mark.parametrize("metric", ["acc", "acc_norm", "acc_bytes"])
+def test_choices_are_scored_as_by_lm_eval(folder: Path, style: Any, metric: str) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from evsys_hydra.inference.local import LocalClient, LocalInference
+
+    model, tokenizer = chooser()
+    results = simple_evaluate(
+        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4),
+        tasks=["evsys_choice"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        apply_chat_template=style == "chat",
+        fewshot_as_multiturn=False,  # the examples are in the one user message, as here
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    assert results is not None
+    theirs = sorted(results["samples"]["evsys_choice"], key=lambda sample: sample["doc_id"])
+    client = LocalClient(model, tokenizer, LocalInference(prompt=style))
+    scored = load(folder, tasks="evsys_choice", metric=metric).score(client, breakdown_keys=["doc.level"])
+    assert scored.metrics["n_errors"] == 0
+    for row, sample in zip(scored.predictions, theirs, strict=True):
+        expected = [each[0] for each in sample["filtered_resps"]]
+        assert row["metadata"]["choice_logprobs"] == pytest.approx(expected, abs=1e-4)
+        assert row["reward"] == sample[metric]
+        assert (row["output"] == row["expected"]) == bool(row["reward"])
+    assert scored.metrics["mean_reward"] == pytest.approx(results["results"]["evsys_choice"][f"{metric},none"])
+    assert style == "chat" or 0 < scored.metrics["mean_reward"] < 1  # neither all right nor all wrong
+    assert set(scored.breakdowns["doc.level"]) == {"low", "high"}
+
+
+def test_choices_without_log_likelihoods_are_errors(folder: Path) -> None:
+    scored = load(folder, tasks="evsys_choice", n=2).score(Answers())
+    assert all("no log-likelihoods of the choices" in str(row["error"]) for row in scored.predictions)
+    assert [row["expected"] for row in scored.predictions] == ["0", "3"]
+
+
 @pytest.mark.slow
 def test_an_unknown_name_gets_the_nearest_and_a_shipped_task_its_file(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'gsm8kk'; the nearest: gsm8k.*include_path has evsys_choice, evsys_sums"):
+    with pytest.raises(ConfigError, match=r"'gsm8kk'; the nearest: gsm8k.*include_path has evsys_choice, evsys_inputs"):
         load(folder, tasks="gsm8kk")
     from evsys_hydra.benchmark.lm_eval_loading import _source
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from evsys_hydra.config import ModelConfig, RunConfig
 from evsys_hydra.errors import ConfigError
+from evsys_hydra.inference.choices import Encoded
 from evsys_hydra.inference.client import Request
 from evsys_hydra.inference.vllm import VllmInference, lora_room, open_vllm, result_of, sampling
+from evsys_hydra.inference.vllm_choices import choice_logprobs
 from evsys_hydra.sweep.validate import validate_words
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
@@ -38,6 +41,27 @@ def test_an_output_becomes_a_result() -> None:
     assert (done.latency_s, done.error, done.token_ids) == (0.5, None, [5, 6, 7])
     lost = result_of([1], Output("", (), "abort"), 0.5)
     assert (lost.finish_reason, lost.error) == ("error", "vLLM ended the answer: abort")
+
+
+@dataclass
+class Logprob:
+    """The field of vllm.logprobs.Logprob that is read."""
+
+    logprob: float
+
+
+@dataclass
+class Told:
+    """The field of vllm.outputs.RequestOutput that is read: None for the first token, {token: Logprob} for others."""
+
+    prompt_logprobs: list[dict[int, Any] | None]
+
+
+def test_log_likelihoods_are_of_the_choices_own_tokens() -> None:
+    prompt: list[dict[int, Any] | None] = [None, {8: Logprob(-100.0)}]
+    short = Told([*prompt, {5: Logprob(-0.5)}])
+    long = Told([*prompt, {6: Logprob(-1.0), 5: Logprob(-0.5)}, {7: Logprob(-2.0)}])
+    assert choice_logprobs(Encoded([1, 8], [[5], [6, 7]]), [short, long]) == [-0.5, -3.0]
 
 
 def test_adapters_get_the_next_rank_that_there_is_room_for() -> None:
@@ -68,3 +92,16 @@ def test_it_answers_as_the_local_engine_does() -> None:
     ours = open_local(LocalInference(), None, run).generate(asked)
     theirs = open_vllm(VllmInference(), None, run).generate(asked)
     assert [result.text for result in theirs] == [result.text for result in ours]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not INSTALLED, reason="vLLM is not installed (it needs a GPU)")
+def test_it_scores_choices_as_the_local_engine_does() -> None:
+    from evsys_hydra.inference.local import LocalInference, open_local
+
+    run = RunConfig.model_construct(name="a", group="a", seed=0, model=ModelConfig(name="demo", dtype="float32"))
+    asked = [Request([{"role": "user", "content": word}], choices=["yes", "no", "perhaps"]) for word in ("a", "bob")]
+    ours = open_local(LocalInference(), None, run).generate(asked)
+    theirs = open_vllm(VllmInference(), None, run).generate(asked)
+    for one, other in zip(ours, theirs, strict=True):
+        assert list(other.choice_logprobs) == pytest.approx(list(one.choice_logprobs), abs=1e-2)
