@@ -277,9 +277,10 @@ def open_client(
 
 
 def _judge(model: str, record: ArmRecord) -> InferenceClient:
+    from .benchmark.judge import has_score
     from .inference.api import open_model  # httpx: only for benchmarks that have a judge
 
-    return open_model(model, _api_answers(record))
+    return open_model(model, _api_answers(record), has_score)
 
 
 def _api_answers(record: ArmRecord) -> Path:

@@ -101,6 +101,11 @@ def parse_score(text: str) -> float | None:
     return score if score is not None and 0.0 <= score <= 1.0 else None
 
 
+def has_score(reply: Result) -> bool:
+    """Whether a judge's reply can be used: another one may be better."""
+    return parse_score(reply.text) is not None
+
+
 def _by_environment(model: str) -> InferenceClient:
     from ..inference.api import open_model  # httpx: only for benchmarks that have a judge
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from ..causes import describe
 from ..errors import EvaluationError
-from .process import Lost, VerifierProcess
+from .process import FirstTimes, Lost, VerifierProcess
 from .worker import Job, Outcome, Setup
 
 MAX_BATCH = 512
@@ -43,8 +43,8 @@ class VerifierPool:
         self._threads: list[threading.Thread] = []
         self._state = threading.Condition()
         self._open = 0
-        self._first_s: dict[str, float] = {}
-        self._grow(VerifierProcess(setup, self._first_s))
+        self._first = FirstTimes()
+        self._grow(VerifierProcess(setup, self._first))
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Verify later; `deliver` is called with the outcome from another thread."""
@@ -99,7 +99,7 @@ class VerifierPool:
         while batch:
             done = 0
             try:
-                worker = worker or VerifierProcess(self.setup, self._first_s)
+                worker = worker or VerifierProcess(self.setup, self._first)
                 worker.send([job for job, _ in batch])
                 while done < len(batch):
                     outcomes = worker.receive(self._backlog)

@@ -7,7 +7,6 @@ identity), so rows of another benchmark or checkpoint are never taken for this o
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ UNVERIFIED = "unverified"
 """Marks, in a row's metadata, an answer that came but could not be verified."""
 ROW_FACTS = ("eval", "task", "verifier", UNVERIFIED)
 """What a row's metadata says beside the facts of its answer."""
+VERIFIER_FACTS = ("judge_", "sandbox_", "rubric")
+"""What the facts of a verification begin with: they are of the one that is made anew."""
 RESULT_FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "latency_s", "choice_logprobs")
 
 
@@ -129,7 +130,7 @@ class PredictionFile:
         rows = [*self.kept.values(), *self.unverified.values()]
         try:
             if not self._old_is_kept:
-                shutil.copyfile(path, path.with_name(f"{path.name}.old"))
+                write_atomic(path.with_name(f"{path.name}.old"), path.read_bytes())
                 self._old_is_kept = True
             write_atomic(path, b"".join(to_json(row) + b"\n" for row in rows))
         except OSError as error:
@@ -159,7 +160,8 @@ class Answered:
 
 
 def _result(row: PredictionRow) -> Result:
-    facts = {name: value for name, value in row["metadata"].items() if name not in ROW_FACTS}
+    own = {name: value for name, value in row["metadata"].items() if name not in ROW_FACTS}
+    facts = {name: value for name, value in own.items() if not name.startswith(VERIFIER_FACTS)}
     known = {name: facts.pop(name) for name in RESULT_FACTS if name in facts}
     return Result(row["output"], **known, extras=facts)
 

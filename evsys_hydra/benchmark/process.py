@@ -12,6 +12,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import IO
@@ -21,6 +22,7 @@ from .worker import FIRST_LIMIT_S, Job, Outcome, Setup, command
 
 START_LIMIT_S = 120.0
 LOOK_EVERY_S = 0.3
+MOST_STOPPED = 3
 
 
 class Lost(Exception):
@@ -31,20 +33,46 @@ class Lost(Exception):
         self.place = place
 
 
+class FirstTimes:
+    """How long the first verification by a function takes in a process: it may import packages or load a dataset.
+
+    Until it is known, a function may take FIRST_LIMIT_S beyond its limit at first; then twice what it took. After three
+    processes that were stopped in it, it is the answers that loop.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._stopped: Counter[str] = Counter()
+
+    def beyond(self, fn_name: str) -> float:
+        """Seconds beyond its limit that it may take."""
+        known = self._seconds.get(fn_name)
+        if known is not None:
+            return min(FIRST_LIMIT_S, 2 * known)
+        return FIRST_LIMIT_S if self._stopped[fn_name] < MOST_STOPPED else 0.0
+
+    def took(self, fn_name: str, seconds: float) -> None:
+        """It ended after so many seconds, or fewer."""
+        self._seconds[fn_name] = max(self._seconds.get(fn_name, 0.0), seconds)
+
+    def was_stopped(self, fn_name: str) -> None:
+        """It did not end in time."""
+        self._stopped[fn_name] += 1
+
+
 class VerifierProcess:
     """A process that runs worker.py.
 
     Args:
-        first_s: seconds that the first verification by each function took in other processes; it is added to. A
-            function that is not in it may take FIRST_LIMIT_S beyond the limit at first, others twice that time.
+        first: what is known from other processes; it is added to.
 
     Raises:
         EvaluationError: the verifiers could not be loaded in it.
     """
 
-    def __init__(self, setup: Setup, first_s: dict[str, float] | None = None) -> None:
+    def __init__(self, setup: Setup, first: FirstTimes) -> None:
         self._limit = setup.time_limit
-        self._first_s = {} if first_s is None else first_s
+        self._first = first
         self._used: set[str] = set()
         self._jobs: Sequence[Job] = ()
         self._done = 0
@@ -91,7 +119,8 @@ class VerifierProcess:
                 if now != place:
                     place, since = now, time.monotonic()
                 elif time.monotonic() - since > self._limit_at(place):
-                    self._first_s.setdefault(self._jobs[max(0, place)].fn_name, 0.0)
+                    if self._is_first(place):
+                        self._first.was_stopped(self._jobs[max(0, place)].fn_name)
                     self.kill()
                     raise Lost(f"took longer than {self._limit:g} s and was stopped", place)
                 waiting()
@@ -104,18 +133,20 @@ class VerifierProcess:
 
     def _limit_at(self, place: int) -> float:
         """Seconds that the verification at this place of the batch may take."""
-        fn_name = self._jobs[max(0, place)].fn_name
-        if fn_name in self._used or any(job.fn_name == fn_name for job in self._jobs[: max(0, place)]):
-            return self._limit
-        known = self._first_s.get(fn_name)
-        return self._limit + (FIRST_LIMIT_S if known is None else min(FIRST_LIMIT_S, 2 * known))
+        beyond = self._first.beyond(self._jobs[max(0, place)].fn_name) if self._is_first(place) else 0.0
+        return self._limit + beyond
+
+    def _is_first(self, place: int) -> bool:
+        """Whether the verification at this place is the first by its function in this process."""
+        before = {job.fn_name for job in self._jobs[: max(0, place)]}
+        return self._jobs[max(0, place)].fn_name not in self._used | before
 
     def _count(self, more: int) -> None:
         """Note what was verified, and how long the first verification by a function took at most."""
         now = time.monotonic()
         self._done += more
         for fn_name in {job.fn_name for job in self._jobs[: self._done]} - self._used:
-            self._first_s[fn_name] = max(self._first_s.get(fn_name, 0.0), now - self._told)
+            self._first.took(fn_name, now - self._told)
             self._used.add(fn_name)
         self._told = now
 

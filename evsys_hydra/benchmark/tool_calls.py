@@ -97,11 +97,10 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _near(value: Any, expected: Any, tolerance: float) -> bool:
-    try:
-        pairs = list(zip(value, expected, strict=True))
-        return all(abs(float(a) - float(b)) <= tolerance for a, b in pairs)
-    except (TypeError, ValueError):
+    if not isinstance(value, list) or len(value) != len(expected):
         return False
+    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
+    return numbers and all(abs(a - float(b)) <= tolerance for a, b in zip(value, expected, strict=True))
 
 
 def _calls(value: Any) -> list[Call]:
@@ -116,7 +115,8 @@ def _calls(value: Any) -> list[Call]:
     if isinstance(value.get("function"), dict):
         return _calls(value["function"])
     if "name" in value and not {"tool", "action"} <= value.keys():  # an action may have a field of this name
-        return [Call(value["name"], _arguments(value.get("arguments", value.get("parameters"))), action=False)]
+        given = next((value[key] for key in ("arguments", "parameters", "input") if key in value), None)
+        return [Call(value["name"], _arguments(given), action=False)]
     if "tool" in value:
         inner = _arguments(value.get("arguments", value.get("args")))
         flat = {key: item for key, item in value.items() if key not in ("tool", "arguments", "args")}
@@ -130,7 +130,9 @@ def _arguments(value: Any) -> Mapping[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):  # not JSON, or a number of thousands of digits
             return {"": value}  # arguments that cannot be read equal no others
-    return value if isinstance(value, dict) else {}
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else {"": value}
 
 
 def json_values(text: str) -> list[Any]:

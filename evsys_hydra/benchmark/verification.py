@@ -142,8 +142,8 @@ def versions_of(tasks: Sequence[Task]) -> dict[str, str]:
 
 def _version(target: Any) -> str | None:
     try:
-        file = sys.modules[target.__module__].__file__
-        source = Path(str(file)).read_bytes() if file is not None else inspect.getsource(target).encode()
+        file = getattr(sys.modules[target.__module__], "__file__", None)  # a notebook has none
+        source = Path(file).read_bytes() if file is not None else inspect.getsource(target).encode()
     except (KeyError, AttributeError, OSError, TypeError):  # typed into an interpreter, or of no Python file
         return None
     return hashlib.sha256(source).hexdigest()[:16]

@@ -16,7 +16,8 @@ from .tool_calls import calls_in, calls_match
 Params = dict[str, Any]
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?:/\d+(?:\.\d+)?)?")
-_FRACTION = re.compile(r"(\d+)?\s*\\[dt]?frac(?:\{\s*(\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+(?:\.\d+)?)\s*\}|(\d)(\d))")
+_PART = r"(?:\{\s*([-+]?\d{1,40}(?:\.\d{1,40})?)\s*\}|\s?(\d))"
+_FRACTION = re.compile(r"(?<!\d)(?:(\d{1,40})[ \t]{0,2})?\\[dt]?frac" + _PART + _PART)
 
 
 @register_verifier("exact_match")
@@ -102,10 +103,12 @@ def _boxed(text: str) -> str | None:
 
 
 def _decimal(fraction: re.Match[str]) -> str:
-    """A fraction of LaTeX as a decimal number; as it stands if it divides by zero."""
+    """A fraction of LaTeX as a decimal number; a mixed number with the whole before it. No number if it is none."""
     whole, *parts = fraction.groups()
     above, below = (float(part) for part in parts if part is not None)
-    return f"{float(whole or 0) + above / below!r} " if below else fraction[0]
+    if not below or (whole is not None and above / below < 0):
+        return " undefined "
+    return f"{float(whole or 0) + above / below!r} "
 
 
 def _last_number(text: str) -> float | None:
@@ -114,9 +117,10 @@ def _last_number(text: str) -> float | None:
     if not found:
         return None
     number, _, divisor = found[-1].replace(",", "").partition("/")
-    if not divisor:
-        return float(number)
-    return float(number) / float(divisor) if float(divisor) else None
+    if divisor and not float(divisor):
+        return None
+    value = float(number) / (float(divisor) if divisor else 1.0)
+    return value if math.isfinite(value) else None
 
 
 def _as_latex(expected: str) -> str:

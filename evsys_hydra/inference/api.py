@@ -88,14 +88,18 @@ def open_api(config: ApiInference, checkpoint: str | Path | None, run: RunConfig
     return ApiClient(config if config.model is not None else config.model_copy(update={"model": run.model.name}))
 
 
-def open_model(model: str, cache: Path | None = None) -> ApiClient:
+def open_model(
+    model: str, cache: Path | None = None, worth_keeping: Callable[[Result], bool] | None = None
+) -> ApiClient:
     """An API model by name alone, at OPENAI_BASE_URL (or OpenAI) with OPENAI_API_KEY: judges, baseline models.
 
     Args:
         cache: directory where answers are kept.
+        worth_keeping: which of them; None: all.
     """
     url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-    return ApiClient(ApiInference(model=model, base_url=url, cache=None if cache is None else str(cache)))
+    kept = None if cache is None else str(cache)
+    return ApiClient(ApiInference(model=model, base_url=url, cache=kept), worth_keeping)
 
 
 class ApiClient:
@@ -103,12 +107,13 @@ class ApiClient:
 
     Args:
         config: with `model` set.
+        worth_keeping: which answers go into the cache; None: all.
 
     Raises:
         ConfigError: no key in the environment, or an address that is none.
     """
 
-    def __init__(self, config: ApiInference) -> None:
+    def __init__(self, config: ApiInference, worth_keeping: Callable[[Result], bool] | None = None) -> None:
         if config.model is None:
             raise ConfigError("inference.model: which model of the server? It is not set")
         self._config = config
@@ -116,6 +121,7 @@ class ApiClient:
         self._url = _address(config)
         self.usage = Usage()
         self.identity = f"{config.model} at {self._url}"
+        self._worth_keeping = worth_keeping
         self._cache = ResponseCache(Path(config.cache), self.identity) if config.cache is not None else None
         self._fatal: str | None = None
         self._has_answered = False
@@ -225,7 +231,7 @@ class ApiClient:
         extras = {"retries": float(retries)} | ({"cost": cost} if cost else {})
         tokens = (answer.prompt_tokens, answer.completion_tokens)
         result = Result(answer.text, answer.finish_reason, *tokens, latency_s=seconds, extras=extras)
-        if self._cache is not None:
+        if self._cache is not None and (self._worth_keeping is None or self._worth_keeping(result)):
             self._cache.put(body, result)
         return result
 

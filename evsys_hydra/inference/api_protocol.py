@@ -100,7 +100,8 @@ def _read(value: Any) -> Answer:
     reason = choice.get("finish_reason")
     if reason == "error" or choice.get("error"):  # said with status 200 by servers that pass others' answers on
         raise Retry(f"the server broke off: {_unicode(str(choice.get('error') or reason))[:MAX_READ]}")
-    text = choice["text"] if "text" in choice else _text(choice["message"])
+    message = choice.get("message") or ({} if reason == "content_filter" else None)
+    text = choice["text"] if "text" in choice else _text(message)
     if not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}")
     usage = value.get("usage") or {}
@@ -112,7 +113,7 @@ def _read(value: Any) -> Answer:
     )
 
 
-def _text(message: dict[str, Any]) -> str:
+def _text(message: Any) -> str:
     """The content; tool calls are written as the `<tool_call>` blocks that tool_calls_match reads."""
     content = message.get("content") or ""
     if isinstance(content, list):  # parts, of which those that are no text (a model's thinking) are left out

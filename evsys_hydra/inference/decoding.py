@@ -29,7 +29,8 @@ class Decoder:
         self._model = model
         self._tokenizer = tokenizer
         self._ends = ends
-        self._special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+        self._special = {str(token): id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special.update(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._device = model.device
 

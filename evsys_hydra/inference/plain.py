@@ -79,7 +79,7 @@ class PlainAdapter:
                 if is_transient(error) and attempt + 1 < attempts:
                     time.sleep(backoff(attempt, self._backoff_s, None))
                     continue
-                self._unanswered += 1
+                self._unanswered += is_transient(error)
                 return Result(finish_reason="error", error=describe(error), latency_s=time.monotonic() - started)
             self._unanswered = 0
             seconds = time.monotonic() - asked
@@ -92,8 +92,10 @@ class PlainAdapter:
 
 def is_transient(error: Exception) -> bool:
     """Whether another attempt may heal what a client raised: connections, timeouts, 408, 429, 5xx."""
-    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
+    holders = (error, getattr(error, "response", None))  # httpx, requests, the vendors' packages; urllib; aiohttp
+    statuses = (getattr(holder, name, None) for holder in holders for name in ("status_code", "code", "status"))
+    status = next((each for each in statuses if isinstance(each, int)), None)
+    if status is not None:
         return status in (408, 429) or status >= 500
     if isinstance(error, OSError):
         return not isinstance(error, LASTING)

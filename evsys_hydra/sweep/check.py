@@ -40,8 +40,12 @@ class Checker:
         if arm not in arms:
             arms.append(arm)
 
-    def check(self, arm: str, task: DictConfig) -> ExperimentConfig | None:
-        """Type an arm's config and look at the files it names; None if something is wrong."""
+    def check(self, arm: str, task: DictConfig, *, ranked: bool = True) -> ExperimentConfig | None:
+        """Type an arm's config and look at the files it names; None if something is wrong.
+
+        Args:
+            ranked: whether the arm needs a value of the success metric: earlier stages of a chain do not.
+        """
         try:
             container = resolved(task)
             load_plugins(container.get("plugins") or [])
@@ -56,6 +60,11 @@ class Checker:
             return None
         for problem in self._files(config):
             self.add(arm, problem)
+        if ranked and self._data and self._benchmarks:
+            from .success_metric import success_metric_problem
+
+            if (unknown := success_metric_problem(config)) is not None:
+                self.add(arm, unknown)
         return config
 
     def raise_if_any(self, n_arms: int) -> None:
@@ -92,10 +101,6 @@ class Checker:
             from ..benchmark.tasks import check_benchmark
 
             problems += self._once(entry, lambda entry: check_benchmark(entry, config.inference), config.inference.kind)
-        if self._data and self._benchmarks:
-            from .success_metric import success_metric_problem
-
-            problems += [problem] if (problem := success_metric_problem(config)) is not None else []
         return problems
 
     def _once(self, part: BaseModel, check: Callable[[Any], list[str]], by: str = "") -> list[str]:

@@ -180,7 +180,7 @@ def _checked(stage: Stage, swept: dict[str, Any], checker: Checker) -> Arm | Non
     task = stage.composed.task
     with open_dict(task):
         task.arm, task.group = stage.name, stage.group
-    config = checker.check(stage.name, task)
+    config = checker.check(stage.name, task, ranked=stage.role == "arm")
     if config is None:
         return None
     return Arm(stage.name, stage.group, stage.role, swept, stage.composed, config, stage=stage.facts)

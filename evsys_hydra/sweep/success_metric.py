@@ -21,10 +21,11 @@ def success_metric_problem(config: ExperimentConfig) -> str | None:
     for name in sorted(of_benchmarks, key=len, reverse=True):
         if metric.startswith(f"{name}."):
             return _unless(metric, [f"{name}.{key}" for key in of_benchmarks[name]])
-    if config.algorithm.figures is None:
+    figures = vars(type(config.algorithm)).get("figures")  # its own: one that inherits settings may say more
+    if figures is None:
         return None
     primary = next((entry for entry in entries if "test" in entry.tags), next(iter(entries), None))
-    bare = [*(metric_names(primary) if primary is not None else []), *config.algorithm.figures]
+    bare = [*(metric_names(primary) if primary is not None else []), *figures]
     return _unless(metric, [*bare, *(f"{name}.{key}" for name, keys in of_benchmarks.items() for key in keys)])
 
 

@@ -59,12 +59,25 @@ def warming_up(output: str, expected: Any, params: dict[str, Any]) -> float:
     if not hasattr(sys, "_warmed_up"):
         sys._warmed_up = True  # type: ignore[attr-defined]
         time.sleep(1.0)
+    while output == "loop":
+        pass
     return 1.0
 
 
 def test_what_a_verifier_needs_at_first_does_not_count_against_its_limit() -> None:
     scored = run(benchmark(["good", "good", "kill", "good", "good"], "test_warming_up"))
     assert [row["reward"] for row in scored.predictions] == [1.0, 1.0, None, 1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_one_looping_answer_does_not_take_the_others_their_time_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    from evsys_hydra.benchmark import pool, process
+
+    monkeypatch.setattr(process, "FIRST_LIMIT_S", 2.0)
+    pool.close_pools()
+    scored = run(benchmark(["loop", "good", "good", "loop", "good"], "test_warming_up"))
+    pool.close_pools()
+    assert [row["reward"] for row in scored.predictions] == [None, 1.0, 1.0, None, 1.0]
 
 
 def test_a_verifier_process_that_died_while_idle_costs_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ def reward(fn_name: str, output: str, expected: Any, **params: Any) -> float:
         ("numeric", r"2\frac{1}{2}", 2.5, {}, 1),
         ("numeric", r"\frac34", 0.75, {}, 1),
         ("numeric", r"\frac{3}{0}", 3, {}, 0),
+        ("numeric", r"\frac{3}{0}", 0, {}, 0),
+        ("numeric", r"\boxed{\frac{-1}{2}}", -0.5, {}, 1),
+        ("numeric", r"\boxed{\frac{-1}{2}}", 2, {}, 0),
+        ("numeric", "Step 3\n\\frac{1}{2}", 0.5, {}, 1),
+        ("numeric", "Step 3\n\\frac{1}{2}", 3.5, {}, 0),
+        ("numeric", r"\frac 12", 0.5, {}, 1),
+        ("numeric", r"-2 \frac{1}{2}", -2.5, {}, 1),
+        ("numeric", f"{'9' * 400}", 7, {}, 0),
         ("numeric", "1/2.5", 0.4, {}, 1),
         ("numeric", "1/0", 7, {}, 0),
     ],
@@ -135,7 +144,26 @@ def test_function_calls(output: str, expected: Any, params: dict[str, Any], want
     assert reward("tool_calls_match", output, expected, **params) == wanted
 
 
+@pytest.mark.parametrize("given", [[1, 2], "[1]", 7, "x"])
+def test_arguments_that_cannot_be_read_are_not_none(given: Any) -> None:
+    nothing = {"name": "f", "arguments": {}}
+    assert reward("tool_calls_match", json.dumps({"name": "f", "arguments": given}), nothing) == 0
+    assert reward("tool_calls_match", json.dumps({"name": "f"}), nothing) == 1
+    assert reward("tool_calls_match", json.dumps({"name": "f", "input": {"x": 1}}), nothing) == 0
+    assert reward("tool_calls_match", json.dumps({"name": "f", "input": {"x": 1}}), F) == 1
+
+
+@pytest.mark.parametrize("given", ["12", [True, 2], {"0": 1, "1": 2}, ["1", "2"]])
+def test_a_coordinate_is_a_list_of_numbers(given: Any) -> None:
+    wanted = {"tool": "browser", "action": "click", "coordinate": [1, 2]}
+    assert reward("tool_calls_match", json.dumps({**wanted, "coordinate": given}), wanted) == 0
+
+
 def test_hostile_answers_are_read_in_bounded_time() -> None:
+    for endless in ("0." + "3" * 50_000, "\n" * 50_000, "1,234," * 10_000, "\\frac{" * 10_000, "\\boxed{" * 10_000):
+        started = time.monotonic()
+        assert reward("numeric", endless, 7) == 0
+        assert time.monotonic() - started < 2
     assert reward("tool_calls_match", "[" * 900 + "]" * 900, F) == 0
     assert reward("tool_calls_match", '{"name": "f", "arguments": {"x": ' + "1" * 5000 + "}}", F) == 0
     assert reward("tool_calls_match", '{"name": "f", "arguments": "' + "1" * 5000 + '"}', F) == 0

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from evsys_hydra import Benchmark, ConfigError, Request
-from evsys_hydra.inference.api import REFUSALS, ApiClient, ApiInference
+from evsys_hydra.benchmark.judge import has_score
+from evsys_hydra.inference.api import REFUSALS, ApiClient, ApiInference, open_model
 from evsys_hydra.inference.api_gate import Gate
 
 from .servers import Server
@@ -203,10 +204,11 @@ def test_the_gate_halves_once_a_burst_and_grows_back() -> None:
 
 
 def test_what_a_filter_took_is_said() -> None:
-    choice = {"message": {"content": ""}, "finish_reason": "content_filter"}
-    with Server(lambda number, body: ("json", {"choices": [choice]})) as server:
-        (result,) = client_of(server).generate(ask("a"))
-    assert (result.text, result.finish_reason, result.error) == ("", "content_filter", None)
+    for message in ({"content": ""}, None):
+        choice = {"message": message, "finish_reason": "content_filter"}
+        with Server(lambda number, body, choice=choice: ("json", {"choices": [choice]})) as server:  # type: ignore[misc]
+            (result,) = client_of(server).generate(ask("a"))
+        assert (result.text, result.finish_reason, result.error) == ("", "content_filter", None)
 
 
 def test_equal_requests_are_paid_once() -> None:
@@ -250,6 +252,18 @@ def test_the_cache_answers_what_was_asked_before(tmp_path: Path) -> None:
         client_of(server, **{**settings, "model": "other"}).generate(ask("a"))
         assert len(server.bodies) == 4, "another model is another answer"
     assert KEY not in "".join(file.read_text() for file in tmp_path.iterdir())
+
+
+def test_a_judge_whose_reply_cannot_be_used_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(number: int, body: dict[str, Any]) -> tuple[Any, ...]:
+        said = "8/10, cut o" if number == 0 else '{"score": 1}'
+        return ("json", {"choices": [{"message": {"content": said}}]})
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(script) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        replies = [open_model("j", tmp_path, has_score).generate(ask("same"))[0].text for _ in range(3)]
+        assert replies == ["8/10, cut o", '{"score": 1}', '{"score": 1}'] and len(server.bodies) == 2
 
 
 def test_what_the_cache_takes_for_the_same(tmp_path: Path) -> None:

@@ -222,6 +222,22 @@ def test_a_special_token_is_a_stop_string_too(model: Any, tokenizer: Any) -> Non
     assert whole[index].text.startswith(result.text)
 
 
+def test_a_special_token_that_was_added_is_known(model: Any, tokenizer: Any) -> None:
+    """Some tokenizers list theirs among the added tokens only."""
+    import copy
+
+    from transformers import AddedToken
+
+    from evsys_hydra.inference.decoding import Decoder
+    from evsys_hydra.inference.rows import Row
+
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([AddedToken("<|eot_id|>", special=True)])
+    row = Row(0, [1], 9, 0.0, 0, ("<|eot_id|>",))
+    Decoder(model, other, frozenset())._append(row, other.convert_tokens_to_ids("<|eot_id|>"))
+    assert row.finish == "stop"
+
+
 def test_running_out_of_memory_loses_nothing(model: Any, tokenizer: Any) -> None:
     asked = requests(20, temperature=0.7, max_tokens=16)
     wanted = texts(LocalClient(model, tokenizer).generate(asked))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import email.message
 import threading
 import time
+import urllib.error
 from typing import Any
 
 import httpx
@@ -84,7 +86,16 @@ def test_what_another_attempt_may_heal_is_tried_again(error: Exception) -> None:
     assert client.calls == 4
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), refused(400), FileNotFoundError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("x"),
+        ValueError("x"),
+        refused(400),
+        FileNotFoundError("x"),
+        urllib.error.HTTPError("http://127.0.0.1", 401, "x", email.message.Message(), None),
+    ],
+)
 def test_what_no_attempt_heals_is_tried_once(error: Exception) -> None:
     client = Flaky(error)
     first, second = PlainAdapter(client, backoff_s=0.001).generate([ask("a"), ask("b")])

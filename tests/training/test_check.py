@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from omegaconf import open_dict
 
 from evsys_hydra.composed import typed_config
 from evsys_hydra.config import ExperimentConfig
+from evsys_hydra.errors import ConfigError
 from evsys_hydra.sweep.check import Checker
 from evsys_hydra.sweep.dry import shortened
 from evsys_hydra.sweep.open import compose
+from evsys_hydra.sweep.success_metric import success_metric_problem
+from evsys_hydra.sweep.validate import validate_words
+from evsys_hydra.training.sft_config import SFTConfig
 
 VAL = "{name: val, generate: {kind: demo, n: 3}, tags: [val]%s}"
 TEST = "{name: test, generate: {kind: demo, n: 3}, tags: [test]}"
@@ -70,6 +74,24 @@ def test_what_can_be_trained_is_not_refused() -> None:
     assert problems(composed("algorithm=none", "model.dtype=float16")) == ""
     for metric in ("pass_rate", "val.mean_reward", "train_loss_mean", "n_truncated", "null"):
         assert problems(composed(f"metadata.success_metric={metric}")) == ""
+
+
+@pytest.mark.parametrize(("recipe", "metric"), [("sft_dpo", "reward_margin"), ("sft_grpo", "reward")])
+def test_a_recipe_is_ranked_by_a_figure_of_its_last_stage(recipe: str, metric: str) -> None:
+    words = [f"recipe={recipe}", "store=none"]
+    validate_words([*words, f"metadata.success_metric={metric}"])
+    with pytest.raises(ConfigError, match="'n_truncated' will have no value"):
+        validate_words([*words, "metadata.success_metric=n_truncated"])
+
+
+def test_an_algorithm_that_inherits_settings_may_have_metrics_of_its_own() -> None:
+    class OwnConfig(SFTConfig):
+        kind: Literal["own"] = "own"  # type: ignore[assignment]
+
+    config = typed_config(composed("metadata.success_metric=own_score"))
+    assert success_metric_problem(config) is not None
+    own = OwnConfig.model_validate({**config.algorithm.model_dump(), "kind": "own"})
+    assert success_metric_problem(config.model_copy(update={"algorithm": own})) is None
 
 
 def test_a_dry_run_scores_in_the_loop_too() -> None:
