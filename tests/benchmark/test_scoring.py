@@ -370,6 +370,40 @@ def test_answers_are_verified_again_when_their_verifier_is_edited(tmp_path: Path
     assert len(rows_of(path)) == 3
 
 
+@pytest.mark.slow
+def test_killed_while_verifying_again_nothing_is_lost(tmp_path: Path) -> None:
+    from evsys_hydra.registry import load_plugins
+
+    plugin, path, begun = tmp_path / "slowly.py", tmp_path / "p.jsonl", tmp_path / "begun"
+    plugin_of(plugin, "1.0")
+    load_plugins([str(plugin)])
+    made = benchmark(["good", "bad"], "slowly")
+    run(made, predictions=path)
+    before = path.read_bytes()
+    plugin_of(plugin, f"__import__('time').sleep(60 if Path({str(begun)!r}).write_text('x') else 0)")
+    code = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from evsys_hydra.registry import load_plugins
+        from tests.benchmark.parts import benchmark
+        from tests.benchmark.test_scoring import run
+        load_plugins([{str(plugin)!r}])
+        run(benchmark(["good", "bad"], "slowly"), predictions=Path({str(path)!r}))
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", code], env=_importable()) as process:
+        give_up = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < give_up and process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert path.read_bytes() == before
+    plugin_of(plugin, "0.5")
+    client = Echo()
+    assert run(made, client, predictions=path).metrics["mean_reward"] == 0.5
+    assert client.asked == []
+
+
 def test_an_answer_whose_verifier_failed_is_not_generated_again(tmp_path: Path) -> None:
     from evsys_hydra.registry import load_plugins
 
