@@ -172,7 +172,10 @@ class ApiClient:
                 asked[key] = asyncio.create_task(self._answer(http, gate, body))
                 return await asked[key]
             self.usage.cached += 1
-            return kept or replace(await asked[key])
+            if kept is not None:
+                return kept
+            shared = await asked[key]  # its cost is the first one's
+            return replace(shared, extras={name: value for name, value in shared.extras.items() if name != "cost"})
         except Exception as error:  # texts that are no Unicode, for example: no other request suffers
             return Result(finish_reason="error", error=self._clean(describe(error)))
 

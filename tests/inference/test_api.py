@@ -214,11 +214,12 @@ def test_what_a_filter_took_is_said() -> None:
 def test_equal_requests_are_paid_once() -> None:
     """Greedy samples of one task; sampled ones have seeds of their own."""
     with Server(lambda number, body: None, seconds=0.05) as server:
-        client = client_of(server, concurrency=4)
+        client = client_of(server, concurrency=4, input_price=2.0)
         told: list[int] = []
         results = client.generate(ask(*["same"] * 6, "other"), lambda index, _: told.append(index))
         assert len(server.bodies) == 2 and client.usage.cached == 5
         assert [result.text for result in results] == ["SAME"] * 6 + ["OTHER"] and sorted(told) == list(range(7))
+        assert sum(result.extras.get("cost", 0.0) for result in results) == pytest.approx(client.usage.cost)
         sampled = [Request(ask("same")[0].messages, temperature=1.0, seed=seed) for seed in range(3)]
         client.generate(sampled)
         assert len(server.bodies) == 5
