@@ -88,6 +88,7 @@ def run(program: str, files: Mapping[str, str] | None = None, limits: Limits | N
         held = [stack.enter_context(_in_memory(text.encode(errors="replace"))) for text in (files or {}).values()]
         seccomp = stack.enter_context(_in_memory(filter_for(os.uname().machine)))
         command = [*_rooms(), "--size", str(limits.disk_mb * init.MEGABYTE), "--perms", "1777", "--tmpfs", "/tmp"]
+        command += _file_tree(tuple(sys.path))  # after /tmp: this environment may be in it
         for name, descriptor in zip(files or {}, held, strict=True):
             command += ["--perms", "0444", "--ro-bind-data", str(descriptor), f"/tests/{name}"]
         command += ["--remount-ro", "/proc", "--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(seccomp)]
@@ -196,7 +197,7 @@ def _rooms() -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise EvaluationError("the sandbox could not be made: bwrap is not installed")
-    return [bwrap, *_namespaces(os.geteuid() == 0), *_file_tree(tuple(sys.path))]
+    return [bwrap, *_namespaces(os.geteuid() == 0)]
 
 
 @functools.cache
