@@ -106,6 +106,7 @@ def test_groups_that_the_experiment_is_about_are_scored_in_full(tmp_path: Path) 
     assert result.ranking["hypothesis"]["call"] == "supported"
 
 
+@pytest.mark.slow
 def test_seeds_of_a_stopped_group_stop_after_their_first_round(tmp_path: Path) -> None:
     clients: dict[str, Client] = {}
     result = run(tmp_path, "seed=0,1,2", clients=clients)

@@ -330,6 +330,7 @@ class _Chat(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_an_api_model_is_scored_once_and_never_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Chat)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -83,6 +83,7 @@ def test_hydra_is_there_for_who_asks(body: str, word: str, said: str, sweep: Run
     assert logs and said in logs[0].read_text(), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_short_arm_loads_no_hydra(sweep: Run, tmp_path: Path) -> None:
     sweep("metadata.benchmark=null", "lr=1,2", check=True)
     arm = tmp_path / "exp" / "arms" / "lr=1"

@@ -64,6 +64,7 @@ def warming_up(output: str, expected: Any, params: dict[str, Any]) -> float:
     return 1.0
 
 
+@pytest.mark.slow
 def test_what_a_verifier_needs_at_first_does_not_count_against_its_limit() -> None:
     scored = run(benchmark(["good", "good", "kill", "good", "good"], "test_warming_up"))
     assert [row["reward"] for row in scored.predictions] == [1.0, 1.0, None, 1.0, 1.0]

@@ -171,6 +171,7 @@ def test_a_server_that_is_not_there() -> None:
     assert result.error is not None and result.error.startswith(f"connection to {server.url}")
 
 
+@pytest.mark.slow
 def test_a_burst_of_429_slows_everything_and_loses_nothing() -> None:
     def script(number: int, body: dict[str, Any]) -> tuple[Any, ...] | None:
         return ("status", 429, {"retry-after": "1"}, "slow down") if 4 <= number < 8 else None

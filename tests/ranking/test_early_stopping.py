@@ -29,6 +29,7 @@ def test_the_wealth_is_that_of_its_bets() -> None:
     assert math.isfinite(log_wealth(np.zeros(5), np.ones(5), 7.0))
 
 
+@pytest.mark.slow
 def test_looking_again_and_again_keeps_the_level_which_a_t_test_does_not() -> None:
     rng, level, repetitions = np.random.default_rng(0), 0.1, 300
     crossed = by_t_test = 0

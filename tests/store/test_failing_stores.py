@@ -49,6 +49,7 @@ def test_each_operation_fails_once(tmp_path: Path, local: LocalStore, expected: 
     assert contents(local) == expected
 
 
+@pytest.mark.slow
 def test_a_slow_server_doubles_nothing(tmp_path: Path, local: LocalStore) -> None:
     """It is still at a request that the client gave up, looked for in vain, and sent again."""
     making.sweep(tmp_path / "exp", steps=2, tasks=1)

@@ -206,6 +206,7 @@ def test_one_at_a_time(tmp_path: Path, local: LocalStore) -> None:
     assert (report.sent, report.error) == (0, "another process is sending these records now")
 
 
+@pytest.mark.slow
 def test_three_processes_at_once(tmp_path: Path, local: LocalStore) -> None:
     making.sweep(tmp_path / "exp", steps=200, tasks=50)
     command = [sys.executable, "-c", SYNC, str(tmp_path / "exp"), str(local.db.path)]
@@ -264,6 +265,7 @@ def _cursor_writes(cursors: Path) -> int:
 
 
 @pytest.mark.parametrize("op", ["create_run", "log_metrics", "add_prediction"])
+@pytest.mark.slow
 def test_killed_while_a_gateway_has_the_record(tmp_path: Path, local: LocalStore, op: str) -> None:
     """The server took the record, the client died before it heard so: the worst moment there is."""
     making.sweep(tmp_path / "exp", steps=20, tasks=10)

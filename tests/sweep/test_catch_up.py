@@ -53,6 +53,7 @@ def test_a_store_that_cannot_be_opened_is_only_said(tmp_path: Path, store: dict[
     assert said.startswith("store: ")
 
 
+@pytest.mark.slow
 def test_the_verb_says_what_went(tmp_path: Path) -> None:
     finished(tmp_path / "exp", store={"kind": "none"})
     words = ["evsys-hydra", "sync", str(tmp_path / "exp"), "--path", str(tmp_path / "x.db")]

@@ -68,6 +68,7 @@ def test_all_arms_failed_is_exit_status_1_and_still_a_conclusion(sweep: Run, tmp
     assert "All 2 arms failed." in (tmp_path / "exp" / "conclusion.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_single_run_is_an_experiment_of_one_arm(sweep: Run, tmp_path: Path) -> None:
     done = sweep("lr=0.5", multirun=False)
     assert done.returncode == 0, done.stderr

@@ -66,6 +66,7 @@ def test_an_arm_is_known_by_its_config_not_its_name(sweep: Run, tmp_path: Path) 
     assert sorted(groups.values()) == ["lr=1", "lr=2", "lr=2", "lr=3", "lr=3"]
 
 
+@pytest.mark.slow
 def test_a_driver_that_ended_before_it_had_planned(sweep: Run, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     ExperimentRecord.create(exp, name="demo", metadata={})

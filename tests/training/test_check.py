@@ -77,6 +77,7 @@ def test_what_can_be_trained_is_not_refused() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "metric"), [("sft_dpo", "reward_margin"), ("sft_grpo", "reward")])
+@pytest.mark.slow
 def test_a_recipe_is_ranked_by_a_figure_of_its_last_stage(recipe: str, metric: str) -> None:
     words = [f"recipe={recipe}", "store=none"]
     validate_words([*words, f"metadata.success_metric={metric}"])

@@ -209,6 +209,7 @@ def test_rewards_that_run_code_are_refused_unless_a_sandbox_is_allowed() -> None
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap, of the package bubblewrap, is not installed")
+@pytest.mark.slow
 def test_rewards_come_from_sandboxed_code() -> None:
     tasks = tasks_of([{"prompt": "Write add.", "verifier": CODE}])
     rewards = Rewards(tasks, 10.0, Limits(seconds=2, memory_mb=256))
