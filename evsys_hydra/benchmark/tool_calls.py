@@ -79,7 +79,7 @@ def _same(made: Call, wanted: Call, params: Mapping[str, Any]) -> bool:
 
 def _same_value(name: str, made: Call, wanted: Call, params: Mapping[str, Any]) -> bool:
     value, expected = made.arguments.get(name), wanted.arguments[name]
-    if name == "coordinate":
+    if name == "coordinate" and _are_numbers(expected):
         return _near(value, expected, float(params.get("coordinate_tolerance", 25)))
     options = [expected, *(params.get("allowed_values", {}).get(name) or ())]
     return any(_equal(value, option) for option in options)
@@ -97,10 +97,15 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _near(value: Any, expected: Any, tolerance: float) -> bool:
-    if not isinstance(value, list) or len(value) != len(expected):
+    if not _are_numbers(value) or len(value) != len(expected):
         return False
-    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
-    return numbers and all(abs(a - float(b)) <= tolerance for a, b in zip(value, expected, strict=True))
+    return all(abs(a - b) <= tolerance for a, b in zip(value, expected, strict=True))
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in value
+    )
 
 
 def _calls(value: Any) -> list[Call]:

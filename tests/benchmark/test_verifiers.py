@@ -159,6 +159,12 @@ def test_a_coordinate_is_a_list_of_numbers(given: Any) -> None:
     assert reward("tool_calls_match", json.dumps({**wanted, "coordinate": given}), wanted) == 0
 
 
+def test_an_argument_named_coordinate_may_be_no_point() -> None:
+    call = {"name": "move", "arguments": {"coordinate": "north"}}
+    assert reward("tool_calls_match", json.dumps(call), call) == 1
+    assert reward("tool_calls_match", json.dumps({**call, "arguments": {"coordinate": "south"}}), call) == 0
+
+
 def test_hostile_answers_are_read_in_bounded_time() -> None:
     for endless in ("0." + "3" * 50_000, "\n" * 50_000, "1,234," * 10_000, "\\frac{" * 10_000, "\\boxed{" * 10_000):
         started = time.monotonic()
