@@ -7,25 +7,19 @@ identity), so rows of another benchmark or checkpoint are never taken for this o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ..config import BenchmarkConfig
-from ..inference.client import Request, Result
 from ..record.files import LineWriter, read_lines, to_json, write_atomic
 from .results import PredictionRow
 
 SampleKey = tuple[str, int]
 UNVERIFIED = "unverified"
 """Marks, in a row's metadata, an answer that came but could not be verified."""
-ROW_FACTS = ("eval", "task", "verifier", UNVERIFIED)
-"""What a row's metadata says beside the facts of its answer."""
-VERIFIER_FACTS = ("judge_", "sandbox_", "rubric")
-"""What the facts of a verification begin with: they are of the one that is made anew."""
-RESULT_FACTS = ("finish_reason", "prompt_tokens", "completion_tokens", "latency_s", "choice_logprobs")
 
 
 def fingerprint(entry: BenchmarkConfig, benchmark_hash: str, seed: int, identity: str | None) -> str:
@@ -136,34 +130,6 @@ class PredictionFile:
         except OSError as error:
             self._refused = True
             self.error = f"predictions could not be written to {path}: {error}"
-
-
-class Answered:
-    """An InferenceClient of answers that were given before.
-
-    Args:
-        rows: a prediction each, in the order in which they will be asked for.
-    """
-
-    def __init__(self, rows: Sequence[PredictionRow]) -> None:
-        self._rows = rows
-
-    def generate(
-        self, requests: Sequence[Request], on_result: Callable[[int, Result], None] | None = None
-    ) -> list[Result]:
-        """The answers, whatever is asked."""
-        results = [_result(row) for row in self._rows]
-        for index, result in enumerate(results):
-            if on_result is not None:
-                on_result(index, result)
-        return results
-
-
-def _result(row: PredictionRow) -> Result:
-    own = {name: value for name, value in row["metadata"].items() if name not in ROW_FACTS}
-    facts = {name: value for name, value in own.items() if not name.startswith(VERIFIER_FACTS)}
-    known = {name: facts.pop(name) for name in RESULT_FACTS if name in facts}
-    return Result(row["output"], **known, extras=facts)
 
 
 def prediction_row(

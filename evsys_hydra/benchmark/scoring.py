@@ -19,12 +19,13 @@ from ..causes import describe
 from ..config import BenchmarkConfig
 from ..errors import ConfigError
 from ..inference.client import InferenceClient, Request, Result
+from .answered import Answered
 from .breakdown import breakdowns
 from .choices import choice_problems
 from .judge import JudgeFactory, Judges
 from .metrics import TaskSamples, compute
 from .pool import VerifierPool, pool_for
-from .predictions import UNVERIFIED, Answered, PredictionFile, SampleKey, fingerprint, prediction_row, sample_seed
+from .predictions import UNVERIFIED, PredictionFile, SampleKey, fingerprint, prediction_row, sample_seed
 from .results import BenchmarkScore, PredictionRow
 from .task import InProcess, LlmJudge, Task
 from .tasks import Benchmark
@@ -42,7 +43,7 @@ class Rounds(Protocol):
     def parts(self, tasks: Sequence[Task]) -> Sequence[Sequence[Task]]:
         """The tasks in rounds."""
 
-    def go_on(self, part: Sequence[Task], rows: Mapping[tuple[str, int], PredictionRow]) -> bool:
+    def go_on(self, part: Sequence[Task], rows: Mapping[SampleKey, PredictionRow]) -> bool:
         """Whether there is to be another round after this one.
 
         Args:

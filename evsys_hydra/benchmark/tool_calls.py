@@ -89,7 +89,7 @@ def _equal(one: Any, other: Any) -> bool:
     """Equality as in JSON: true is not 1, as it is in Python."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):  # tasks made by code may have tuples
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
@@ -103,7 +103,7 @@ def _near(value: Any, expected: Any, tolerance: float) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(
+    return isinstance(value, list | tuple) and all(
         isinstance(each, int | float) and not isinstance(each, bool) for each in value
     )
 

@@ -159,6 +159,12 @@ def test_a_coordinate_is_a_list_of_numbers(given: Any) -> None:
     assert reward("tool_calls_match", json.dumps({**wanted, "coordinate": given}), wanted) == 0
 
 
+def test_tasks_made_by_code_may_have_tuples() -> None:
+    wanted = {"tool": "browser", "action": "click", "coordinate": (1, 2), "keys": ("a", "b")}
+    assert reward("tool_calls_match", json.dumps(wanted), wanted, fields=["keys"]) == 1
+    assert reward("tool_calls_match", json.dumps({**wanted, "keys": ["b"]}), wanted, fields=["keys"]) == 0
+
+
 def test_an_argument_named_coordinate_may_be_no_point() -> None:
     call = {"name": "move", "arguments": {"coordinate": "north"}}
     assert reward("tool_calls_match", json.dumps(call), call) == 1
