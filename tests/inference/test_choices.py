@@ -15,30 +15,16 @@ from evsys_hydra.inference.local import LocalClient, LocalInference
 from evsys_hydra.inference.plain import PlainAdapter
 from evsys_hydra.inference.prefix_groups import prefix_groups
 
-torch = pytest.importorskip("torch")
+from .parts import WORDS
 
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wizards"]
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES: dict[str, Any] = {
     "vocab_size": 262, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.2,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from evsys_hydra.config import ModelConfig
-    from evsys_hydra.models import load_tokenizer
-
-    return load_tokenizer(ModelConfig(name="demo"))
 
 
 def random_model(kind: str, **settings: Any) -> Any:

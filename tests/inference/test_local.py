@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,25 +12,12 @@ from evsys_hydra import ConfigError, ModelConfig, Request, Result, RunConfig
 from evsys_hydra.inference.local import LocalClient, LocalInference, open_local
 from evsys_hydra.inference.prompts import tokenize
 
+from .parts import WORDS
+
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wizards"]
 SYSTEM = "You are a careful assistant who answers in very few words and never explains."
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from evsys_hydra.models import load_tokenizer
-
-    return load_tokenizer(ModelConfig(name="demo"))
 
 
 @pytest.fixture(scope="module")
