@@ -65,6 +65,16 @@ class ApiInference(KindConfig):
     """Directory where answers are kept: the same request to the same model is paid once. null: api_answers/ of the
     experiment."""
 
+    def unusable(self) -> list[str]:
+        """Why it cannot be used here: no key in the environment, an address that is none; empty: nothing is known."""
+        problems = []
+        for needed in (_key, _address):
+            try:
+                needed(self)
+            except ConfigError as error:
+                problems.append(str(error))
+        return problems
+
 
 @dataclass
 class Usage:

@@ -39,6 +39,10 @@ def test_an_unknown_verifier_lists_the_known_ones(sweep: Run, tmp_path: Path, ta
         ("+metadata.hypothesys=x", "did you mean 'hypothesis'?"),
         ("data.rows=null +data.path=missing.jsonl", "missing.jsonl"),
         ("benchmark.path=missing", "missing"),
+        (
+            "inference=api inference.key_env=NO_SUCH_KEY",
+            "inference.key_env: the environment variable NO_SUCH_KEY is not set. Set it to the server's key",
+        ),
         ("metadata.success_metric=tasks.pass_rat", "will have no value (did you mean 'tasks.pass_rate'?)"),
         ("name_template='{lrr}'", "{lrr} is not a field of the config"),
         ("seed=range(0,0)", "no values"),
