@@ -145,6 +145,7 @@ def test_the_store_and_the_conclusion_follow(sweep: Run, tmp_path: Path) -> None
     )
     sweep(*words, "metadata.baseline=null")
     assert arm(tmp_path).evals[0].error and arm(tmp_path).score("mean_reward") is None
+    assert "(no score: ZeroDivisionError: " in read_json(tmp_path / "exp" / "conclusion.json")["conclusion"]
     broken.write_text(text)
     facts = evaluate("demo", "--dir", "exp", cwd=tmp_path)
     assert arm(tmp_path).evals[0].error is None

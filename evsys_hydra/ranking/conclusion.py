@@ -246,10 +246,9 @@ def _why(entry: Row, arm: Row | None, verdict: Row) -> str:
         return f"incomplete, scored on {entry['tasks_scored']} of {verdict['n_tasks']} tasks"
     if arm and arm["status"] in UNFINISHED:
         return "not finished"
-    if entry["reason"] == "no_score":
-        return "no score"
+    what = "no score" if entry["reason"] == "no_score" else "failed"
     details = [" ".join(str(arm[field]).split()) for field in ("cause", "error") if arm and arm.get(field)]
-    return ": ".join(["failed", *(detail if len(detail) <= 120 else detail[:117] + "..." for detail in details)])
+    return ": ".join([what, *(detail if len(detail) <= 120 else detail[:117] + "..." for detail in details)])
 
 
 def _missing(verdict: Row) -> str:

@@ -120,7 +120,7 @@ def _words(arms: Sequence[ArmResult], metric: str | None) -> list[dict[str, Any]
             "group": arm.group_name,
             "status": arm.status,
             "score": arm.score(metric) if metric else None,
-            "error": arm.error,
+            "error": arm.error or (arm.primary.error if arm.primary else None),
             "cause": arm.cause,
             "lost_to": lost_to(arm, metric.rsplit(".", 1)[0] if metric and "." in metric else None),
         }
